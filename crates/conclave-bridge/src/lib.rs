@@ -1,0 +1,1 @@
+//! One agent session: an MCP server on stdio over the client.

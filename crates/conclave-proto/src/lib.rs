@@ -1,0 +1,19 @@
+//! The Conclave protocol: ids, names, frames, signed records, and the pure machines of both ends.
+//!
+//! Nothing here does I/O, reads a clock, draws randomness or takes a lock: time and random bytes are
+//! arguments. The normative description of everything that crosses a wire is `docs/protocol.md`.
+
+pub mod body;
+pub mod bytes;
+pub mod close;
+pub mod codec;
+pub mod entry;
+pub mod frame;
+pub mod handshake;
+pub mod id;
+pub mod key;
+pub mod limit;
+pub mod name;
+pub mod record;
+pub mod reject;
+pub mod time;

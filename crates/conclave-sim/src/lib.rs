@@ -1,0 +1,1 @@
+//! Whole-system simulation: the real machines under a seeded, hostile network.

@@ -1,0 +1,3 @@
+//! The `conclave` binary: parses the command line and calls one library entry point.
+
+fn main() {}
