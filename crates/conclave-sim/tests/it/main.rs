@@ -1,1 +1,3 @@
-//! Integration tests of this crate: one binary, one module a topic.
+//! Tests of the whole: the simulation, and the rules of the house.
+
+mod tidy;
