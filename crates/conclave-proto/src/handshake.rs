@@ -19,6 +19,35 @@ pub const BINDING_NONE: &str = "none";
 /// The exporter's label (RFC 9266); the output has 32 bytes, the context is empty.
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 
+/// What ties a handshake to the transport under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// `none`.
+    None,
+    /// `tls-exporter`, with the exporter's output.
+    Exporter([u8; 32]),
+}
+
+impl Binding {
+    /// Returns the word on the wire.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::None => BINDING_NONE,
+            Self::Exporter(_) => BINDING_EXPORTER,
+        }
+    }
+
+    /// Returns what goes into the transcript.
+    #[must_use]
+    pub const fn data(&self) -> &[u8] {
+        match self {
+            Self::None => &[],
+            Self::Exporter(bytes) => bytes,
+        }
+    }
+}
+
 /// Everything both sides saw, hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transcript(Hash);
