@@ -10,7 +10,10 @@ use proptest::prelude::*;
 fn subscribe() -> ClientFrame {
     ClientFrame::Request(Request {
         id: 7,
-        op: Op::Subscribe(Subscribe { log: LogId::Channel(ChannelId::new([3; 16])), after: 41 }),
+        op: Op::Subscribe(Subscribe {
+            log: LogId::Channel(ChannelId::new([3; 16])),
+            after: 41,
+        }),
     })
 }
 
@@ -21,7 +24,9 @@ fn a_request_reads_the_same_in_both_encodings() {
         let back: ClientFrame = encoding.decode(&bytes, FRAME_BYTES_MAX).unwrap();
         assert_eq!(back, subscribe());
     }
-    let json = Encoding::Json.encode(&subscribe(), FRAME_BYTES_MAX).unwrap();
+    let json = Encoding::Json
+        .encode(&subscribe(), FRAME_BYTES_MAX)
+        .unwrap();
     assert_eq!(
         String::from_utf8(json).unwrap(),
         r#"{"req":{"id":7,"op":{"subscribe":{"log":"AQMDAwMDAwMDAwMDAwMDAwM","after":41}}}}"#
@@ -32,14 +37,27 @@ fn a_request_reads_the_same_in_both_encodings() {
 fn unknown_words_and_fields_are_kept_apart_not_refused() {
     let json = br#"{"req":{"id":1,"new":[{}],"op":{"teleport":{"to":[1,{"x":null}]}}}}"#;
     let frame: ClientFrame = Encoding::Json.decode(json, FRAME_BYTES_MAX).unwrap();
-    assert_eq!(frame, ClientFrame::Request(Request { id: 1, op: Op::Unknown("teleport".into()) }));
-    let event: ServerFrame = Encoding::Json.decode(br#"{"event":{"sparkle":1}}"#, 64).unwrap();
+    assert_eq!(
+        frame,
+        ClientFrame::Request(Request {
+            id: 1,
+            op: Op::Unknown("teleport".into())
+        })
+    );
+    let event: ServerFrame = Encoding::Json
+        .decode(br#"{"event":{"sparkle":1}}"#, 64)
+        .unwrap();
     assert_eq!(event, ServerFrame::Event(Event::Unknown("sparkle".into())));
 }
 
 #[test]
 fn two_words_no_word_and_trailing_bytes_are_refused() {
-    for json in [&br#"{"hello":{},"req":{}}"#[..], b"{}", b"[]", b"{\"ack\":{\"cursors\":[]}} x"] {
+    for json in [
+        &br#"{"hello":{},"req":{}}"#[..],
+        b"{}",
+        b"[]",
+        b"{\"ack\":{\"cursors\":[]}} x",
+    ] {
         assert!(Encoding::Json.decode::<ClientFrame>(json, 1024).is_err());
     }
     let mut cbor = Encoding::Cbor.encode(&subscribe(), 1024).unwrap();
@@ -49,9 +67,16 @@ fn two_words_no_word_and_trailing_bytes_are_refused() {
 
 #[test]
 fn a_frame_above_the_bound_is_refused_before_it_is_parsed() {
-    let op = ClientFrame::Request(Request { id: 1, op: Op::Channels(Nothing {}) });
+    let op = ClientFrame::Request(Request {
+        id: 1,
+        op: Op::Channels(Nothing {}),
+    });
     let bytes = Encoding::Json.encode(&op, 1024).unwrap();
-    assert!(Encoding::Json.decode::<ClientFrame>(&bytes, bytes.len() - 1).is_err());
+    assert!(
+        Encoding::Json
+            .decode::<ClientFrame>(&bytes, bytes.len() - 1)
+            .is_err()
+    );
     assert!(Encoding::Json.encode(&op, bytes.len() - 1).is_err());
 }
 
