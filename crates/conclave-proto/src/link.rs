@@ -11,7 +11,6 @@ mod pin;
 mod requests;
 
 pub use io::{Disconnect, DownReason, Input, LinkConfig, Output, Pin};
-pub use pin::rotation;
 pub use requests::REQUESTS_OPEN_MAX;
 
 use crate::backoff::{Backoff, Jitter};

@@ -3,49 +3,24 @@
 use super::io::{DownReason, Pin};
 use crate::frame::{Challenge, Hello};
 use crate::handshake::{Binding, Transcript};
-use crate::id::{Blob, ServerId};
-use crate::key::{Secret, ServerKey, label};
-use crate::record::Record;
-
-/// The type word of a rotation record.
-const ROTATE: &str = "server_rotate";
-
-/// Announces a new server key, signed by the old one: `[1, "server_rotate", old, new]`.
-#[must_use]
-pub fn rotation(old: &Secret, new: &ServerKey) -> Record {
-    let mut body = minicbor::Encoder::new(Vec::new());
-    // Writing to a vector cannot fail.
-    body.array(4)
-        .and_then(|e| e.u8(1))
-        .and_then(|e| e.str(ROTATE))
-        .and_then(|e| e.bytes(old.server_key().as_bytes()))
-        .and_then(|e| e.bytes(new.as_bytes()))
-        .ok();
-    Record::sign(label::SERVER_ROTATE, body.writer(), old)
-}
-
-/// Reads a rotation record and checks its signature; returns the old and the new key.
-fn rotated(bytes: &Blob) -> Option<(ServerKey, ServerKey)> {
-    let record = Record::parse(bytes).ok()?;
-    let mut body = minicbor::Decoder::new(record.body());
-    let head = (body.array().ok()?, body.u8().ok()?, body.str().ok()?);
-    let old = ServerKey::from_slice(body.bytes().ok()?)?;
-    let new = ServerKey::from_slice(body.bytes().ok()?)?;
-    record.verify(label::SERVER_ROTATE, &old).ok()?;
-    (head == (Some(4), 1, ROTATE) && body.position() == record.body().len()).then_some((old, new))
-}
+use crate::id::ServerId;
+use crate::key::ServerKey;
+use crate::server_rotation::ServerRotation;
 
 /// Returns every key the server has had, the present one last; `None` if the records do not lead from
 /// the key that the server's id names to the present one.
 fn lineage(challenge: &Challenge) -> Option<Vec<ServerKey>> {
     let mut keys = Vec::new();
     for record in &challenge.rotations {
-        let (old, new) = rotated(record)?;
+        let rotation = ServerRotation::read(record).ok()?;
         match keys.last() {
-            None => keys.push(old),
-            Some(last) => (*last == old).then_some(())?,
+            None => keys.push(rotation.old),
+            Some(last) => (*last == rotation.old).then_some(())?,
         }
-        keys.push(new);
+        if rotation.server != challenge.server_id {
+            return None;
+        }
+        keys.push(rotation.new);
     }
     if keys.is_empty() {
         keys.push(challenge.key);
