@@ -2,11 +2,14 @@
 
 #![cfg(test)]
 
+mod channel;
 mod connection;
 mod entry_vector;
 mod examples;
 mod frames;
 mod identity;
+mod invite;
 mod link;
 mod pair;
 mod people;
+mod vectors;

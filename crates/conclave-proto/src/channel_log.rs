@@ -1,0 +1,183 @@
+//! The control chain of one channel and what follows from it: members, roles, invites, settings.
+//!
+//! Server and clients run the same rules (SECURITY 2.3, DECISIONS 14, 17), so that neither relies
+//! on the other. A [`ChannelLog`] exists only verified; a refused record changes nothing. Messages
+//! are not kept here: [`ChannelLog::check_env`] only tells whether one belongs into the channel.
+
+mod actor;
+pub mod body;
+mod commit;
+mod create;
+mod error;
+mod rule;
+mod state;
+mod view;
+mod word;
+
+pub use body::{Author, Content, Ctl, CtlBody, ParsedCtl, SignerKey, Ticket, VerifiedCtl};
+pub use error::{CtlError, EnvError};
+pub use state::{Admission, CtlChange, Epoch, Invite, Member};
+pub use word::{History, Limits, Mode, RemoveKind, Role, Visibility};
+
+use crate::body::Head;
+use crate::bytes::Builder;
+use crate::entry::{Header, Suite};
+use crate::id::{Blob, ChannelId, Hash, InviteId, UserId};
+use crate::identity_log::{Cap, IdentityLog};
+use crate::key::MachineKey;
+use crate::name::Name;
+use crate::time::UnixMs;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most members of a channel.
+pub const MEMBERS_MAX: u32 = 1000;
+/// The most live invites of a channel.
+pub const INVITES_MAX: usize = 256;
+
+/// Where verified identity logs come from.
+pub trait Identities {
+    /// Returns what is known of a user.
+    fn identity(&self, user: &UserId) -> Option<&IdentityLog>;
+}
+
+impl Identities for BTreeMap<UserId, IdentityLog> {
+    fn identity(&self, user: &UserId) -> Option<&IdentityLog> {
+        self.get(user)
+    }
+}
+
+impl Identities for std::collections::HashMap<UserId, IdentityLog> {
+    fn identity(&self, user: &UserId) -> Option<&IdentityLog> {
+        self.get(user)
+    }
+}
+
+/// A channel as its control records make it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelLog {
+    id: ChannelId,
+    genesis: Hash,
+    head: Head,
+    seq: u64,
+    mode: Mode,
+    visibility: Visibility,
+    history: History,
+    name: Option<Name>,
+    name_box: Option<Blob>,
+    topic: Option<String>,
+    limits: Limits,
+    creator: UserId,
+    creator_lineage: Option<MachineKey>,
+    members: BTreeMap<UserId, Member>,
+    banned: BTreeSet<UserId>,
+    invites: BTreeMap<InviteId, Invite>,
+    epoch: Option<Epoch>,
+    frozen: bool,
+    closed: bool,
+}
+
+impl ChannelLog {
+    /// Starts a channel with its first record, at its place and the server's time.
+    ///
+    /// # Errors
+    /// [`CtlError`].
+    pub fn create(
+        seq: u64,
+        at: UnixMs,
+        rec: &Blob,
+        ids: &impl Identities,
+    ) -> Result<Self, CtlError> {
+        Self::start(seq, at, &ParsedCtl::parse(rec)?.verify()?, ids)
+    }
+
+    /// Applies the next record; on an error nothing changes.
+    ///
+    /// # Errors
+    /// [`CtlError`].
+    pub fn apply(
+        &mut self,
+        seq: u64,
+        at: UnixMs,
+        rec: &Blob,
+        ids: &impl Identities,
+    ) -> Result<CtlChange, CtlError> {
+        self.extend(seq, at, &ParsedCtl::parse(rec)?.verify()?, ids)
+    }
+
+    /// Applies the next record, whose signatures were checked; on an error nothing changes.
+    ///
+    /// # Errors
+    /// [`CtlError`].
+    pub fn extend(
+        &mut self,
+        seq: u64,
+        at: UnixMs,
+        rec: &VerifiedCtl,
+        ids: &impl Identities,
+    ) -> Result<CtlChange, CtlError> {
+        let plan = self.plan(rule::Place { seq, at }, rec, ids)?;
+        Ok(self.commit(seq, rec, plan))
+    }
+
+    /// Returns whether an entry with this header may stand at the log's end (rule 5): by a member
+    /// who may send, with the key of the user and machine its path names.
+    ///
+    /// # Errors
+    /// [`EnvError`].
+    pub fn check_env(&self, header: &Header, ids: &impl Identities) -> Result<(), EnvError> {
+        if header.channel != self.id || header.route.recipient().is_some() {
+            return Err(EnvError::Channel);
+        }
+        match (self.mode, header.suite, &self.epoch) {
+            (Mode::Signed, Suite::Clear, _) => {}
+            (Mode::E2e, Suite::One, Some(epoch)) if epoch.e == header.epoch && !epoch.stale => {}
+            (Mode::E2e, Suite::One, _) => return Err(EnvError::StaleEpoch),
+            _ => return Err(EnvError::Mode),
+        }
+        if self.closed {
+            return Err(EnvError::Closed);
+        }
+        if self.frozen {
+            return Err(EnvError::Frozen);
+        }
+        let (user, member) = self
+            .member_named(&header.sender.user)
+            .ok_or(EnvError::NotMember)?;
+        if member.role < Role::Member {
+            return Err(EnvError::Reader);
+        }
+        let n = member.ident.n;
+        let need = EnvError::NeedIdentity { user: *user, n };
+        let identity = ids
+            .identity(user)
+            .filter(|log| log.head().n >= n)
+            .ok_or(need)?;
+        match identity.machine_at(n, &header.sender_key) {
+            Some(machine) if machine.name != header.sender.machine => Err(EnvError::Key),
+            Some(machine) if !machine.caps.contains(&Cap::Send) => Err(EnvError::NoSend),
+            Some(_) => Ok(()),
+            None => Err(EnvError::Key),
+        }
+    }
+
+    /// Returns the hash of the membership (DECISIONS 12); `None` if an identity log is missing.
+    #[must_use]
+    pub fn members_root(&self, ids: &impl Identities) -> Option<Hash> {
+        let mut root = Builder::default();
+        for (user, member) in &self.members {
+            let identity = ids.identity(user)?;
+            let machines = identity.machines_at(member.ident.n).map(|m| m.key);
+            let machines: BTreeSet<MachineKey> = machines.collect();
+            let mut part = Builder::default()
+                .raw(user.as_bytes())
+                .u32(u32::try_from(member.ident.n).ok()?)
+                .raw(member.ident.hash.as_bytes())
+                .u32(u32::try_from(machines.len()).ok()?);
+            for key in &machines {
+                part = part.raw(key.as_bytes());
+            }
+            root = root.lp(&part.into_vec());
+        }
+        Some(root.sha256())
+    }
+}

@@ -1,0 +1,122 @@
+//! Carrying out what the rules planned. Nothing here can fail.
+
+use super::body::{CtlBody, VerifiedCtl};
+use super::rule::Plan;
+use super::word::{History, RemoveKind};
+use super::{Admission, ChannelLog, CtlChange, Epoch, Invite};
+use crate::body::Head;
+
+impl ChannelLog {
+    pub(super) fn commit(&mut self, seq: u64, rec: &VerifiedCtl, plan: Plan) -> CtlChange {
+        let Plan { change, member } = plan;
+        match &change {
+            CtlChange::Created => {}
+            CtlChange::MemberAdded {
+                user, admission, ..
+            } => {
+                self.members.extend(member.map(|member| (*user, member)));
+                if let Admission::Invited { invite, .. } = admission
+                    && let Some(invite) = self.invites.get_mut(invite)
+                {
+                    invite.uses += 1;
+                }
+                self.make_stale(self.history == History::SinceJoin);
+            }
+            CtlChange::MemberRemoved { user, kind } => {
+                let gone = self.members.remove(user).is_some();
+                if *kind == RemoveKind::Ban {
+                    self.banned.insert(*user);
+                }
+                self.make_stale(gone);
+            }
+            CtlChange::Unbanned(user) => {
+                self.banned.remove(user);
+            }
+            CtlChange::RoleChanged { user, role } => {
+                self.members
+                    .entry(*user)
+                    .and_modify(|member| member.role = *role);
+            }
+            CtlChange::InviteRevoked(id) => {
+                self.invites
+                    .entry(*id)
+                    .and_modify(|invite| invite.revoked = true);
+            }
+            CtlChange::IdentAdvanced { user, head, shrunk } => {
+                self.members
+                    .entry(*user)
+                    .and_modify(|member| member.ident = *head);
+                self.make_stale(*shrunk);
+            }
+            CtlChange::InviteAdded(_) | CtlChange::EpochStarted(_) | CtlChange::Meta => {
+                self.take_over(rec);
+            }
+            CtlChange::Frozen(on) => self.frozen = *on,
+            CtlChange::Closed => self.closed = true,
+        }
+        self.head = Head {
+            n: rec.c,
+            hash: rec.record().hash(),
+        };
+        self.seq = seq;
+        change
+    }
+
+    /// Takes fields of the record over that the change does not repeat.
+    fn take_over(&mut self, rec: &VerifiedCtl) {
+        match rec.body.clone() {
+            CtlBody::Invite {
+                key,
+                role,
+                max_uses,
+                expires,
+            } => {
+                let by = rec.author.user;
+                let invite = Invite {
+                    key,
+                    role,
+                    max_uses,
+                    uses: 0,
+                    expires,
+                    revoked: false,
+                    by,
+                };
+                self.invites.insert(key.invite_id(), invite);
+            }
+            CtlBody::Epoch {
+                e,
+                commit,
+                prev_box,
+                bundle_box,
+                ..
+            } => {
+                self.epoch = Some(Epoch {
+                    e,
+                    commit,
+                    prev_box,
+                    bundle_box,
+                    stale: false,
+                });
+            }
+            CtlBody::Meta {
+                visibility,
+                name,
+                name_box,
+                topic,
+            } => {
+                self.visibility = visibility.unwrap_or(self.visibility);
+                self.name = name.or_else(|| self.name.take());
+                self.name_box = name_box.or_else(|| self.name_box.take());
+                let topic = topic.or_else(|| self.topic.take());
+                self.topic = topic.filter(|topic| !topic.is_empty());
+            }
+            _ => {}
+        }
+    }
+
+    const fn make_stale(&mut self, shrunk: bool) {
+        if let Some(epoch) = &mut self.epoch {
+            epoch.stale |= shrunk;
+        }
+    }
+}

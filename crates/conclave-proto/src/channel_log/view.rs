@@ -1,0 +1,141 @@
+//! Looking at a channel: everything that only reads one of its parts.
+
+use super::{ChannelLog, Epoch, History, Invite, Limits, Member, Mode, Role, Visibility};
+use crate::body::Head;
+use crate::id::{Blob, ChannelId, Hash, InviteId, UserId};
+use crate::name::Name;
+use std::collections::{BTreeMap, BTreeSet};
+
+impl ChannelLog {
+    /// Returns the channel's id.
+    #[must_use]
+    pub const fn id(&self) -> &ChannelId {
+        &self.id
+    }
+
+    /// Returns the hash of the first record: what clients pin.
+    #[must_use]
+    pub const fn genesis(&self) -> &Hash {
+        &self.genesis
+    }
+
+    /// Returns the newest record's number and hash.
+    #[must_use]
+    pub const fn head(&self) -> Head {
+        self.head
+    }
+
+    /// Returns the newest record's place in the log.
+    #[must_use]
+    pub const fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Returns who can read.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Returns who can enter.
+    #[must_use]
+    pub const fn visibility(&self) -> Visibility {
+        self.visibility
+    }
+
+    /// Returns what new members can read.
+    #[must_use]
+    pub const fn history(&self) -> History {
+        self.history
+    }
+
+    /// Returns the name, where it is not sealed.
+    #[must_use]
+    pub const fn name(&self) -> Option<&Name> {
+        self.name.as_ref()
+    }
+
+    /// Returns the sealed name (mode `e2e`).
+    #[must_use]
+    pub const fn name_box(&self) -> Option<&Blob> {
+        self.name_box.as_ref()
+    }
+
+    /// Returns what it is about.
+    #[must_use]
+    pub fn topic(&self) -> Option<&str> {
+        self.topic.as_deref()
+    }
+
+    /// Returns its bounds.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Returns who created it.
+    #[must_use]
+    pub const fn creator(&self) -> &UserId {
+        &self.creator
+    }
+
+    /// Returns the members, by id.
+    #[must_use]
+    pub const fn members(&self) -> &BTreeMap<UserId, Member> {
+        &self.members
+    }
+
+    /// Returns one member.
+    #[must_use]
+    pub fn member(&self, user: &UserId) -> Option<&Member> {
+        self.members.get(user)
+    }
+
+    /// Returns the member of that name; there is at most one.
+    #[must_use]
+    pub fn member_named(&self, name: &Name) -> Option<(&UserId, &Member)> {
+        self.members.iter().find(|(_, member)| member.name == *name)
+    }
+
+    /// Returns a member's role.
+    #[must_use]
+    pub fn role(&self, user: &UserId) -> Option<Role> {
+        self.member(user).map(|member| member.role)
+    }
+
+    /// Returns whether a user is banned.
+    #[must_use]
+    pub fn is_banned(&self, user: &UserId) -> bool {
+        self.banned.contains(user)
+    }
+
+    /// Returns the banned users.
+    #[must_use]
+    pub const fn banned(&self) -> &BTreeSet<UserId> {
+        &self.banned
+    }
+
+    /// Returns every invite there was; [`Invite::is_live`] tells which still count.
+    #[must_use]
+    pub const fn invites(&self) -> &BTreeMap<InviteId, Invite> {
+        &self.invites
+    }
+
+    /// Returns the newest epoch (mode `e2e`).
+    #[must_use]
+    pub const fn epoch(&self) -> Option<&Epoch> {
+        self.epoch.as_ref()
+    }
+
+    /// Returns whether sending is stopped.
+    #[must_use]
+    pub const fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// Returns whether the channel is over.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+}
