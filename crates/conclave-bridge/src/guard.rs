@@ -14,18 +14,9 @@ const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
 
 /// Sends in five minutes, in a day, and in one conversation within an hour (DECISIONS 32).
-const SESSION: Budget = Budget {
-    tokens: 60,
-    refill_ms: 5 * MINUTE_MS,
-};
-const DAY: Budget = Budget {
-    tokens: 2_000,
-    refill_ms: 24 * HOUR_MS,
-};
-const ROOT: Budget = Budget {
-    tokens: 40,
-    refill_ms: HOUR_MS,
-};
+const SESSION: Budget = Budget::new(60, 5 * MINUTE_MS);
+const DAY: Budget = Budget::new(2_000, 24 * HOUR_MS);
+const ROOT: Budget = Budget::new(40, HOUR_MS);
 
 /// So many messages without content between two sessions open the breaker, for so long.
 const POLITE_MAX: u32 = 8;
@@ -34,22 +25,29 @@ const BREAKER_MS: u64 = 10 * MINUTE_MS;
 /// The most conversations and partners remembered; the oldest are forgotten first.
 const REMEMBERED_MAX: usize = 512;
 
+/// So many in so long.
 #[derive(Clone, Copy, Debug)]
-struct Budget {
+pub(crate) struct Budget {
     tokens: u64,
     refill_ms: u64,
 }
 
+impl Budget {
+    pub(crate) const fn new(tokens: u64, refill_ms: u64) -> Self {
+        Self { tokens, refill_ms }
+    }
+}
+
 /// A bucket that refills evenly; levels are kept in token-milliseconds, so that nothing is rounded.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
+pub(crate) struct Bucket {
     budget: Budget,
     level: u64,
     at: Mono,
 }
 
 impl Bucket {
-    const fn full(budget: Budget, now: Mono) -> Self {
+    pub(crate) const fn full(budget: Budget, now: Mono) -> Self {
         Self {
             budget,
             level: budget.tokens * budget.refill_ms,
@@ -58,7 +56,7 @@ impl Bucket {
     }
 
     /// Returns how long until there is a token; 0 if there is one.
-    fn wait_ms(&mut self, now: Mono) -> u64 {
+    pub(crate) fn wait_ms(&mut self, now: Mono) -> u64 {
         let Budget { tokens, refill_ms } = self.budget;
         let gained = now.since(self.at).saturating_mul(tokens);
         self.level = self.level.saturating_add(gained).min(tokens * refill_ms);
@@ -66,8 +64,10 @@ impl Bucket {
         refill_ms.saturating_sub(self.level).div_ceil(tokens)
     }
 
-    const fn take(&mut self) {
-        self.level = self.level.saturating_sub(self.budget.refill_ms);
+    pub(crate) const fn take(&mut self, tokens: u64) {
+        self.level = self
+            .level
+            .saturating_sub(tokens.saturating_mul(self.budget.refill_ms));
     }
 }
 
@@ -156,7 +156,7 @@ impl Guard {
         buckets
             .into_iter()
             .filter_map(|(bucket, _)| bucket)
-            .for_each(Bucket::take);
+            .for_each(|bucket| bucket.take(1));
         if let Some(path) = out.to {
             self.exchanged(now, path, out.text);
         }
@@ -233,7 +233,7 @@ fn is_polite(text: &str) -> bool {
 
 /// A small map that forgets its oldest keys.
 #[derive(Debug)]
-struct Recent<K, V> {
+pub(crate) struct Recent<K, V> {
     map: BTreeMap<K, V>,
     order: VecDeque<K>,
 }
@@ -248,7 +248,11 @@ impl<K, V> Default for Recent<K, V> {
 }
 
 impl<K: Ord + Clone, V> Recent<K, V> {
-    fn entry(&mut self, key: &K, make: impl FnOnce() -> V) -> &mut V {
+    pub(crate) fn find(&self, key: &K) -> Option<&V> {
+        self.map.get(key)
+    }
+
+    pub(crate) fn entry(&mut self, key: &K, make: impl FnOnce() -> V) -> &mut V {
         if !self.map.contains_key(key) {
             if self.order.len() >= REMEMBERED_MAX
                 && let Some(oldest) = self.order.pop_front()

@@ -107,6 +107,20 @@ impl Frame {
     }
 }
 
+impl Frame {
+    /// Frames a notice of this program's own words: no level, no peer text.
+    #[must_use]
+    pub fn notice(text: &str, attributes: Attributes, seed: Seed) -> Self {
+        let gutter = gutter(text, seed);
+        let content = format!("[conclave {gutter}] notice: {text}");
+        Self {
+            attributes,
+            content,
+            gutter,
+        }
+    }
+}
+
 /// Renders a body from `offset` (bytes of its cleaned form), at most [`INLINE_BYTES_MAX`] of it.
 #[must_use]
 pub fn frame(body: &str, offset: usize, level: Level, attributes: Attributes, seed: Seed) -> Frame {

@@ -1,4 +1,9 @@
 //! Integration tests of this crate: one binary, one module a topic.
 
+#![cfg(test)]
+
+mod host;
 mod policy;
 mod render;
+mod session;
+mod world;

@@ -39,7 +39,7 @@ fn a_signed_policy_reads_back_and_nobody_elses_does() {
     let policy = acting();
     let file = policy.sign(&owner).unwrap().bytes().clone();
     let keys = [owner.owner_key()];
-    assert_eq!(Policy::open(&file, &SERVER, &keys), Ok(policy.clone()));
+    assert_eq!(Policy::open(&file, &SERVER, &keys), Ok(policy));
     let open_by = |file: &Blob, key: &Secret| Policy::open(file, &SERVER, &[key.owner_key()]);
     assert_eq!(open_by(&file, &other), Err(BadPolicy::Unsigned));
     assert_eq!(

@@ -1,0 +1,196 @@
+//! What a session needs of one server, so that the rules of a session can be tested without one.
+//!
+//! [`crate::home`] implements it over the client; nothing here decides anything.
+
+use crate::policy::{Lowered, Policy};
+use crate::state::{Age, Message};
+use crate::tool::args::Object;
+use conclave_proto::id::{ChannelId, InviteId, LogId, MsgId, ServerId};
+use conclave_proto::name::{Name, SessionPath};
+use conclave_proto::reject::Reject;
+use std::pin::Pin;
+
+/// A result that takes its time. It holds no reference to what made it.
+pub type Later<T> = Pin<Box<dyn Future<Output = Result<T, Reject>> + Send>>;
+
+/// What a server tells without being asked.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A verified message of a peer.
+    Message(Box<Message>, Age),
+    /// Channels, roles, the connection or the policy changed: look again.
+    Changed,
+    /// Something a person or agent should know; our own words.
+    Notice(&'static str, String),
+}
+
+/// A channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelView {
+    /// Its id.
+    pub id: ChannelId,
+    /// Its name.
+    pub name: Name,
+    /// `public`, `unlisted` or `private`.
+    pub visibility: &'static str,
+    /// `signed`: the server can read; or `e2e`.
+    pub mode: &'static str,
+    /// The user's role, if a member.
+    pub role: Option<Role>,
+    /// Whether this session follows it.
+    pub followed: bool,
+}
+
+/// A role in a channel, lowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Reads.
+    Reader,
+    /// Reads and writes.
+    Member,
+    /// Moderates.
+    Admin,
+    /// Made it.
+    Owner,
+}
+
+impl Role {
+    /// Returns the role's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reader => "reader",
+            Self::Member => "member",
+            Self::Admin => "admin",
+            Self::Owner => "owner",
+        }
+    }
+}
+
+/// A session of a peer, as the server lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerView {
+    /// Its address.
+    pub path: SessionPath,
+    /// Whether it is connected now.
+    pub online: bool,
+}
+
+/// A server as this session sees it.
+#[derive(Clone, Debug)]
+pub struct ServerView {
+    /// Its id.
+    pub id: ServerId,
+    /// What to call it.
+    pub name: String,
+    /// Under which URL it was dialled.
+    pub url: String,
+    /// This session's address, once the server said it.
+    pub path: Option<SessionPath>,
+    /// Whether there is a connection now.
+    pub online: bool,
+    /// The signed policy, or the absent one.
+    pub policy: Policy,
+    /// What the agent lowered.
+    pub lowered: Lowered,
+    /// The channels the user is a member of.
+    pub channels: Vec<ChannelView>,
+}
+
+/// Where something is to be said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To everybody in a channel.
+    Channel(ChannelId),
+    /// To one session.
+    Session(SessionPath),
+}
+
+/// What is to be said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// Where.
+    pub target: Target,
+    /// The words.
+    pub text: String,
+    /// What it answers.
+    pub reply_to: Option<MsgId>,
+    /// The first message of the conversation.
+    pub root: Option<MsgId>,
+    /// Its causal depth.
+    pub hop: u8,
+}
+
+/// What became of a draft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The message's id.
+    pub id: MsgId,
+    /// Its place in the log; none yet if it waits in the outbox.
+    pub seq: Option<u64>,
+}
+
+/// An act of moderation, or a look at what moderation made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Close the channel.
+    Delete,
+    /// Give it another name.
+    Rename(Name),
+    /// `public`, `unlisted` or `private`.
+    SetVisibility(String),
+    /// Add a user.
+    Add(Name, Role),
+    /// Remove a user.
+    Remove(Name),
+    /// End one session's subscription.
+    KickSession(SessionPath),
+    /// Remove a user and keep it out.
+    Ban(Name, String),
+    /// Take a ban back.
+    Unban(Name),
+    /// Make an invite: uses, life in milliseconds. The link stays out of the answer.
+    Invite(u32, u64),
+    /// Revoke an invite.
+    RevokeInvite(InviteId),
+    /// List members.
+    Members,
+    /// List bans.
+    Bans,
+    /// List open invites.
+    Invites,
+}
+
+/// One server, as a session uses it.
+pub trait Fabric: Send {
+    /// Returns what is known now, without waiting.
+    fn view(&self) -> ServerView;
+    /// Lists public channels.
+    fn directory(&self) -> Later<Vec<ChannelView>>;
+    /// Joins a public or unlisted channel by name.
+    fn join(&self, name: Name) -> Later<ChannelView>;
+    /// Follows a channel the user is a member of.
+    fn follow(&self, channel: ChannelId) -> Later<()>;
+    /// Stops following.
+    fn unfollow(&self, channel: ChannelId) -> Later<()>;
+    /// Creates a channel: name, visibility, topic.
+    fn create(&self, name: Name, visibility: String, topic: Option<String>) -> Later<ChannelView>;
+    /// Says something. Ends with a stored place, or queued, or a refusal.
+    fn send(&self, draft: Draft) -> Later<Sent>;
+    /// Lists sessions.
+    fn who(&self, channel: Option<ChannelId>) -> Later<Vec<PeerView>>;
+    /// Reads history: after a seq the oldest, else the newest `max`; ascending.
+    fn history(&self, channel: ChannelId, after: Option<u64>, max: usize) -> Later<Vec<Message>>;
+    /// Finds one message.
+    fn message(&self, id: MsgId) -> Later<Option<Message>>;
+    /// Returns the oldest messages without a shown mark.
+    fn unshown(&self, max: usize) -> Later<Vec<Message>>;
+    /// Remembers that the agent has a message.
+    fn mark_shown(&self, log: LogId, id: MsgId);
+    /// Keeps what the agent lowered.
+    fn keep_lowered(&self, lowered: &Lowered) -> Result<(), Reject>;
+    /// Moderates; the answer is facts in names and ids.
+    fn act(&self, channel: ChannelId, act: Act) -> Later<Object>;
+    /// Ends the connection and keeps what must be kept.
+    fn close(&self) -> Later<()>;
+}

@@ -1,0 +1,398 @@
+//! The driver of one agent session: one task between the host, the pure [`State`] and the servers.
+//!
+//! It opens and dials nothing before the host is ready or calls a tool. Every call ends: with a result,
+//! a typed failure, or a time-out. Rules are in `state`, `policy`, `guard` and `tool`.
+
+mod find;
+
+pub(crate) use find::exact_name;
+
+use crate::fabric::{Event, Fabric, Later, ServerView};
+use crate::mcp::{Command, Host, Push};
+use crate::policy::Levels;
+use crate::state::{Age, Home, HomeId, Input, Output, State, UNREAD_MAX};
+use crate::tool::answer::{ANSWER_BYTES_MAX, Answer, Failure};
+use crate::tool::{self, Reply, Step};
+use conclave_proto::name::Name;
+use conclave_proto::reject::{Code, Reject};
+use conclave_proto::time::{Mono, Now, UnixMs};
+use std::pin::Pin;
+use std::time::{Duration, SystemTime};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How long any call but a wait may take.
+const CALL: Duration = Duration::from_secs(20);
+
+/// How long the end of a session may take: the host kills after 100 ms.
+const CLOSING: Duration = Duration::from_millis(80);
+
+/// How many events of servers may wait for the session task.
+pub const EVENTS: usize = 256;
+
+/// Opens the servers, when first needed. Events carry the place in the list that it returns.
+pub type Opener =
+    Box<dyn FnOnce(mpsc::Sender<(HomeId, Event)>) -> Later<Vec<Box<dyn Fabric>>> + Send>;
+
+/// What a tool call continues with when its slow part is over.
+pub type Finish = Box<dyn FnOnce(&mut Session, Now) -> Result<Answer, Failure> + Send>;
+
+/// Runs a session until the host goes.
+pub async fn run(host: Host, channel: Option<Name>, opener: Opener, seed: [u8; 32]) {
+    let (events_in, mut events) = mpsc::channel(EVENTS);
+    let start = Instant::now();
+    let mut session = Session {
+        start,
+        home_channel: channel,
+        state: State::new(now(start), seed),
+        homes: Vec::new(),
+        tasks: JoinSet::new(),
+        waits: Vec::new(),
+        next_wait: 0,
+        pushes: host.pushes,
+        opening: Opening::Not(opener, events_in),
+    };
+    let (mut commands, closed) = (host.commands, host.closed);
+    loop {
+        let deadline = session.state.next_timeout();
+        let wake = start + Duration::from_millis(deadline.unwrap_or_default().0);
+        // Biased: a session that is to end ends, and the host's calls go before the peers' words.
+        tokio::select! {
+            biased;
+            () = closed.cancelled() => break,
+            command = commands.recv() => match command {
+                Some(command) => session.command(command),
+                None => break,
+            },
+            Some(done) = session.tasks.join_next() => {
+                if let Ok(done) = done {
+                    session.done(done);
+                }
+            }
+            Some((home, event)) = events.recv() => session.event(home, event),
+            () = tokio::time::sleep_until(wake), if deadline.is_some() => {
+                session.state.handle(now(start), Input::Timeout);
+            }
+        }
+        session.drain();
+    }
+    session.close().await;
+}
+
+fn now(start: Instant) -> Now {
+    let wall = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    Now {
+        mono: Mono(millis(start.elapsed())),
+        wall: UnixMs(millis(wall)),
+    }
+}
+
+/// One agent session.
+pub struct Session {
+    start: Instant,
+    home_channel: Option<Name>,
+    pub(crate) state: State,
+    homes: Vec<Box<dyn Fabric>>,
+    tasks: JoinSet<Done>,
+    waits: Vec<Wait>,
+    next_wait: u64,
+    pushes: mpsc::Sender<Push>,
+    opening: Opening,
+}
+
+enum Opening {
+    Not(Opener, mpsc::Sender<(HomeId, Event)>),
+    Running(Vec<Command>),
+    Done,
+    Failed(Reject),
+}
+
+struct Wait {
+    id: u64,
+    max: usize,
+    timer: AbortHandle,
+    gone: CancellationToken,
+    reply: oneshot::Sender<Reply>,
+}
+
+/// What a task of the session came to.
+enum Done {
+    Opened(Result<Vec<Box<dyn Fabric>>, Reject>),
+    Call(oneshot::Sender<Reply>, Finish),
+    WaitOver(u64),
+    Missed(HomeId, Result<Vec<crate::state::Message>, Reject>),
+}
+
+/// The most commands that wait for the servers to be opened.
+const EARLY_MAX: usize = 64;
+
+impl Session {
+    fn command(&mut self, command: Command) {
+        match std::mem::replace(&mut self.opening, Opening::Done) {
+            Opening::Not(opener, events) => {
+                let opened = opener(events);
+                self.tasks.spawn(async move { Done::Opened(opened.await) });
+                self.opening = Opening::Running(vec![command]);
+            }
+            Opening::Running(mut early) => {
+                if early.len() < EARLY_MAX {
+                    early.push(command);
+                }
+                self.opening = Opening::Running(early);
+            }
+            Opening::Done => self.open_command(command),
+            Opening::Failed(reject) => {
+                if let Command::Call { reply, .. } = command {
+                    self.answer(reply, Err(reject.clone().into()));
+                }
+                self.opening = Opening::Failed(reject);
+            }
+        }
+    }
+
+    fn open_command(&mut self, command: Command) {
+        let now = self.now();
+        match command {
+            Command::Ready => self.state.handle(now, Input::HostReady),
+            Command::Offer(reply) => reply.send(self.state.tell_offer()).unwrap_or_default(),
+            Command::Call {
+                name,
+                args,
+                gone,
+                reply,
+            } => {
+                if gone.is_cancelled() {
+                    return;
+                }
+                let step = match tool::named(&name) {
+                    Some(tool) => tool
+                        .check(args)
+                        .and_then(|args| tool::start(self, now, tool, &args)),
+                    None => Err(Failure::new(
+                        "unknown_tool",
+                        "there is no such tool",
+                        "list the tools",
+                    )),
+                };
+                match step {
+                    Err(failure) => self.answer(reply, Err(failure)),
+                    Ok(Step::Done(answer)) => self.answer(reply, Ok(answer)),
+                    Ok(Step::Later(work)) => self.spawn_call(work, reply),
+                    Ok(Step::Wait(timeout, max)) => self.wait(timeout, max, gone, reply),
+                }
+            }
+        }
+    }
+
+    fn spawn_call(
+        &mut self,
+        work: Pin<Box<dyn Future<Output = Finish> + Send>>,
+        reply: oneshot::Sender<Reply>,
+    ) {
+        self.tasks.spawn(async move {
+            let finish = tokio::time::timeout(CALL, work).await.unwrap_or_else(|_| {
+                let reject = Reject::new(Code::Timeout, "there was no answer in 20 s");
+                Box::new(move |_: &mut Self, _| Err(reject.into()))
+            });
+            Done::Call(reply, finish)
+        });
+    }
+
+    fn wait(
+        &mut self,
+        timeout: Duration,
+        max: usize,
+        gone: CancellationToken,
+        reply: oneshot::Sender<Reply>,
+    ) {
+        let id = self.next_wait;
+        self.next_wait += 1;
+        let cancelled = gone.clone();
+        let timer = self.tasks.spawn(async move {
+            tokio::select! {
+                () = cancelled.cancelled() => {}
+                () = tokio::time::sleep(timeout) => {}
+            }
+            Done::WaitOver(id)
+        });
+        self.waits.push(Wait {
+            id,
+            max,
+            timer,
+            gone,
+            reply,
+        });
+        self.state
+            .handle(self.now(), Input::Waits(self.waits.len()));
+    }
+
+    fn done(&mut self, done: Done) {
+        let now = self.now();
+        match done {
+            Done::Opened(opened) => self.opened(opened),
+            Done::Call(reply, finish) => {
+                let result = finish(self, now);
+                self.answer(reply, result);
+            }
+            Done::WaitOver(id) => {
+                if let Some(at) = self.waits.iter().position(|wait| wait.id == id) {
+                    let wait = self.waits.swap_remove(at);
+                    self.state.handle(now, Input::Waits(self.waits.len()));
+                    self.answer(wait.reply, Ok(Answer::ok().with("messages", 0)));
+                }
+            }
+            Done::Missed(home, missed) => match missed {
+                Ok(messages) => {
+                    for message in messages {
+                        let input = Input::Arrived(Box::new(message), Age::History);
+                        self.state.handle(now, input);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(home = home.0, %error, "unread messages were not read");
+                }
+            },
+        }
+    }
+
+    fn opened(&mut self, opened: Result<Vec<Box<dyn Fabric>>, Reject>) {
+        let early = match std::mem::replace(&mut self.opening, Opening::Done) {
+            Opening::Running(early) => early,
+            Opening::Not(..) | Opening::Done | Opening::Failed(_) => Vec::new(),
+        };
+        match opened {
+            Ok(homes) => {
+                self.homes = homes;
+                for home in (0..self.homes.len()).map(HomeId) {
+                    self.refresh(home);
+                    self.load_missed(home);
+                }
+            }
+            Err(reject) => {
+                tracing::error!(%reject, "no server was opened");
+                self.opening = Opening::Failed(reject);
+            }
+        }
+        for command in early {
+            self.command(command);
+        }
+    }
+
+    fn event(&mut self, home: HomeId, event: Event) {
+        let now = self.now();
+        match event {
+            Event::Message(message, age) => self.state.handle(now, Input::Arrived(message, age)),
+            Event::Changed => self.refresh(home),
+            Event::Notice(word, text) => self.state.push_notice(word, &text),
+        }
+    }
+
+    /// Looks at a server again: its channels, roles and levels.
+    pub(crate) fn refresh(&mut self, home: HomeId) {
+        let Some(view) = self.view(home) else { return };
+        let joined = view
+            .channels
+            .iter()
+            .filter(|channel| channel.role.is_some());
+        let channels = joined
+            .map(|c| (c.id, c.role >= Some(crate::fabric::Role::Admin)))
+            .collect();
+        let levels = Levels::new(view.policy, view.lowered);
+        let home_view = Home {
+            name: view.name,
+            levels,
+            channels,
+        };
+        self.state
+            .handle(self.now(), Input::Home(home, Box::new(home_view)));
+    }
+
+    fn load_missed(&mut self, home: HomeId) {
+        if let Some(fabric) = self.homes.get(home.0) {
+            let missed = fabric.unshown(UNREAD_MAX);
+            self.tasks
+                .spawn(async move { Done::Missed(home, missed.await) });
+        }
+    }
+
+    /// Carries out what the state decided.
+    fn drain(&mut self) {
+        while let Some(output) = self.state.poll_output() {
+            match output {
+                Output::Push(frame) => {
+                    // A full queue means that the host does not read: the message stays unread.
+                    if self.pushes.try_send(Push::Event(frame)).is_err() {
+                        tracing::debug!("the host does not take pushes");
+                    }
+                }
+                Output::ToolsChanged => {
+                    if self.pushes.try_send(Push::ToolsChanged).is_err() {
+                        tracing::warn!("the host was not told that the tools changed");
+                    }
+                }
+                Output::Mark(home, log, id) => {
+                    if let Some(fabric) = self.homes.get(home.0) {
+                        fabric.mark_shown(log, id);
+                    }
+                }
+                Output::Wake => self.wake(),
+            }
+        }
+        if self.state.owes_more() {
+            (0..self.homes.len()).for_each(|home| self.load_missed(HomeId(home)));
+        }
+    }
+
+    fn wake(&mut self) {
+        let now = self.now();
+        while self.state.unread() > 0 && !self.waits.is_empty() {
+            let wait = self.waits.remove(0);
+            wait.timer.abort();
+            // Nobody reads the answer of a wait that was given up: the messages stay unread.
+            if wait.gone.is_cancelled() {
+                continue;
+            }
+            let answer = self.unread_answer(now, wait.max);
+            self.answer(wait.reply, Ok(answer));
+        }
+        self.state.handle(now, Input::Waits(self.waits.len()));
+    }
+
+    /// Takes what is unread into an answer.
+    pub(crate) fn unread_answer(&mut self, now: Now, max: usize) -> Answer {
+        let frames = self.state.take_unread(now, max, ANSWER_BYTES_MAX / 2);
+        let answer = Answer::ok().with("messages", frames.len());
+        answer.frames(frames.iter().map(crate::render::Frame::standalone))
+    }
+
+    fn answer(&mut self, reply: oneshot::Sender<Reply>, result: Result<Answer, Failure>) {
+        let unread = self.state.unread();
+        if reply.send(Reply::new(result, unread)).is_err() {
+            tracing::debug!("a call ended after the host gave it up");
+        }
+    }
+
+    fn now(&self) -> Now {
+        now(self.start)
+    }
+
+    pub(crate) fn view(&self, home: HomeId) -> Option<ServerView> {
+        self.homes.get(home.0).map(|fabric| fabric.view())
+    }
+
+    async fn close(self) {
+        let mut closing = JoinSet::new();
+        for fabric in &self.homes {
+            closing.spawn(fabric.close());
+        }
+        let all = async { while closing.join_next().await.is_some() {} };
+        if tokio::time::timeout(CLOSING, all).await.is_err() {
+            tracing::warn!("a server did not close in time; what was sent is in the outbox");
+        }
+    }
+}

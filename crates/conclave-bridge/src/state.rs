@@ -1,0 +1,466 @@
+//! The pure machine of one agent session: what is unread, what wakes the agent, what it may send.
+//!
+//! A message that came is unread until a tool call returned it or an answer named it: a push to the host
+//! proves nothing (DECISIONS 25). Each message takes one path: a pending wait, else the host's channel,
+//! within a budget; what does not fit is announced once and waits. No I/O, no clock.
+
+mod unread;
+
+use crate::guard::{Bucket, Budget, Guard, Recent};
+use crate::policy::{Level, Levels, Scope};
+use crate::render::{Attributes, Frame, Key, Seed, frame};
+use crate::tool::Offer;
+use crate::trust::{Sender, Tier, assess};
+use conclave_proto::bytes::Builder;
+use conclave_proto::id::{ChannelId, LogId, MsgId};
+use conclave_proto::name::SessionPath;
+use conclave_proto::time::{Mono, Now, UnixMs};
+use std::collections::{BTreeMap, VecDeque};
+pub use unread::UNREAD_MAX;
+use unread::Unread;
+
+/// Pushes into the agent's context, in number and bytes (SECURITY B.6).
+const PUSHES: Budget = Budget::new(20, 60_000);
+const PUSH_BYTES: Budget = Budget::new(60_000, 60_000);
+
+/// How long after an announcement of waiting messages the next may come, in milliseconds.
+const ANNOUNCE_MS: u64 = 60_000;
+
+/// What is older than this says so.
+const AGE_MS: u64 = 60_000;
+
+/// One server this session is connected with, by its place in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HomeId(pub usize);
+
+/// Where a message was said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// To this session alone.
+    Whisper,
+    /// In a channel.
+    Channel(ChannelId, String),
+}
+
+impl Place {
+    /// Returns the scope whose level counts.
+    #[must_use]
+    pub const fn scope(&self) -> Scope {
+        match self {
+            Self::Whisper => Scope::Whisper,
+            Self::Channel(id, _) => Scope::Channel(*id),
+        }
+    }
+}
+
+/// A verified message of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// By which server it came.
+    pub home: HomeId,
+    /// Where it stands.
+    pub log: LogId,
+    /// Its place in the log.
+    pub seq: u64,
+    /// Its id.
+    pub id: MsgId,
+    /// When the server stored it.
+    pub at: UnixMs,
+    /// The sending session.
+    pub from: SessionPath,
+    /// What is known of the sender.
+    pub sender: Sender,
+    /// Where it was said.
+    pub place: Place,
+    /// The words.
+    pub text: String,
+    /// What it answers.
+    pub reply_to: Option<MsgId>,
+    /// The first message of its conversation.
+    pub root: Option<MsgId>,
+    /// Its causal depth.
+    pub hop: u8,
+    /// Whether the sender says that a human typed it.
+    pub human: bool,
+}
+
+/// What an answer needs of the message it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// By which server it came.
+    pub home: HomeId,
+    /// Where it stands.
+    pub log: LogId,
+    /// Its causal depth.
+    pub hop: u8,
+    /// The first message of the conversation.
+    pub root: MsgId,
+}
+
+/// Whether a message came as it was said, or was missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// It came live.
+    Live,
+    /// It was said while this session was away, or is read again.
+    History,
+}
+
+/// What a session knows of one of its servers.
+#[derive(Clone, Debug)]
+pub struct Home {
+    /// What to call it; shown when there are several.
+    pub name: String,
+    /// The levels in force.
+    pub levels: Levels,
+    /// The joined channels, and whether the user administers them.
+    pub channels: BTreeMap<ChannelId, bool>,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The host takes notifications from now on.
+    HostReady,
+    /// A message came.
+    Arrived(Box<Message>, Age),
+    /// So many calls wait for messages now.
+    Waits(usize),
+    /// A server's levels or channels are these now.
+    Home(HomeId, Box<Home>),
+    /// A timer ran out.
+    Timeout,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Push this to the host.
+    Push(Frame),
+    /// Finish the pending waits.
+    Wake,
+    /// Remember that the agent has, or must not get, this message.
+    Mark(HomeId, LogId, MsgId),
+    /// Tell the host that other tools are on offer.
+    ToolsChanged,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct State {
+    seed: [u8; 32],
+    drawn: u64,
+    ready: bool,
+    waits: usize,
+    homes: BTreeMap<HomeId, Home>,
+    offer: Offer,
+    told: bool,
+    unread: Unread,
+    threads: Recent<MsgId, Thread>,
+    guard: Guard,
+    pushes: Bucket,
+    push_bytes: Bucket,
+    announce_at: Option<Mono>,
+    announced_until: Mono,
+    outputs: VecDeque<Output>,
+}
+
+impl State {
+    /// Starts with nothing unread. `seed` feeds the gutters and must be fresh and secret.
+    #[must_use]
+    pub fn new(now: Now, seed: [u8; 32]) -> Self {
+        Self {
+            seed,
+            drawn: 0,
+            ready: false,
+            waits: 0,
+            homes: BTreeMap::new(),
+            offer: Offer::default(),
+            told: false,
+            unread: Unread::default(),
+            threads: Recent::default(),
+            guard: Guard::new(now.mono),
+            pushes: Bucket::full(PUSHES, now.mono),
+            push_bytes: Bucket::full(PUSH_BYTES, now.mono),
+            announce_at: None,
+            announced_until: now.mono,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::HostReady => {
+                self.ready = true;
+                self.offer_pushes(now);
+            }
+            Input::Arrived(message, age) => self.arrived(now, *message, age),
+            Input::Waits(count) => {
+                self.waits = count;
+                match (count, self.unread.is_empty()) {
+                    (_, true) => {}
+                    (0, false) => self.offer_pushes(now),
+                    (_, false) => self.outputs.push_back(Output::Wake),
+                }
+            }
+            Input::Home(id, home) => {
+                self.homes.insert(id, *home);
+                self.refresh_offer();
+            }
+            Input::Timeout => {
+                if self.announce_at.is_some_and(|at| at <= now.mono) {
+                    self.announce_at = None;
+                    self.announce(now);
+                }
+            }
+        }
+    }
+
+    /// Returns the next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Returns when [`Input::Timeout`] is due.
+    #[must_use]
+    pub const fn next_timeout(&self) -> Option<Mono> {
+        self.announce_at
+    }
+
+    /// Returns which tools are on offer; from now on the host is told when that changes.
+    #[must_use]
+    pub const fn tell_offer(&mut self) -> Offer {
+        self.told = true;
+        self.offer
+    }
+
+    /// Returns how much is unread.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        self.unread.len()
+    }
+
+    /// Returns, once, whether what is held was read while more found no room: then the driver brings
+    /// the rest from the replica.
+    pub fn owes_more(&mut self) -> bool {
+        self.unread.is_empty() && self.unread.take_overflowed()
+    }
+
+    /// Returns a server's view.
+    #[must_use]
+    pub fn home(&self, id: HomeId) -> Option<&Home> {
+        self.homes.get(&id)
+    }
+
+    /// Returns the level in force for a scope; without the server's policy `notify`.
+    #[must_use]
+    pub fn level(&self, home: HomeId, scope: Scope) -> Level {
+        self.homes
+            .get(&home)
+            .map_or(Level::Notify, |home| home.levels.level(scope))
+    }
+
+    /// Returns the guard, to charge a send.
+    pub const fn guard(&mut self) -> &mut Guard {
+        &mut self.guard
+    }
+
+    /// Returns where a message stands in its conversation, if this session showed it lately.
+    #[must_use]
+    pub fn thread(&self, id: MsgId) -> Option<Thread> {
+        self.threads.find(&id).copied()
+    }
+
+    /// Returns a message that is unread.
+    #[must_use]
+    pub fn find(&self, id: MsgId) -> Option<&Message> {
+        self.unread.find(id)
+    }
+
+    /// Notes that the agent has a message: a tool returned it, or an answer named it.
+    pub fn shown(&mut self, home: HomeId, log: LogId, id: MsgId) {
+        self.unread.remove(home, id);
+        self.outputs.push_back(Output::Mark(home, log, id));
+    }
+
+    /// Returns what is unread, oldest first, at most `max` messages and about `bytes_max` bytes, and
+    /// takes it as shown.
+    pub fn take_unread(&mut self, now: Now, max: usize, bytes_max: usize) -> Vec<Frame> {
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        while frames.len() < max && bytes < bytes_max {
+            let Some(next) = self.unread.pop() else { break };
+            let message = &next.message;
+            self.outputs
+                .push_back(Output::Mark(message.home, message.log, message.id));
+            let mut frame = self.show(now, message, next.age, 0);
+            if next.pushed {
+                frame.attributes = frame.attributes.with(Key::Redelivered, 1);
+            }
+            bytes += frame.content.len();
+            frames.push(frame);
+        }
+        if self.unread.is_empty() {
+            self.announce_at = None;
+        }
+        frames
+    }
+
+    /// Renders a message: the one way to the agent, live or not.
+    pub fn show(&mut self, now: Now, message: &Message, age: Age, offset: usize) -> Frame {
+        self.threads.entry(&message.id, || Thread {
+            home: message.home,
+            log: message.log,
+            hop: message.hop,
+            root: message.root.unwrap_or(message.id),
+        });
+        let age_ms = now.wall.since(message.at);
+        let scope = message.place.scope();
+        let (tier, level) = match self.homes.get(&message.home) {
+            Some(home) => assess(&home.levels, scope, &message.sender, age_ms, message.hop),
+            None => (Tier::T3, Level::Notify),
+        };
+        let level = if age == Age::History {
+            level.min(Level::Converse)
+        } else {
+            level
+        };
+        let attributes = self.attributes(message).with(Key::Trust, tier.as_str());
+        let attributes = match age {
+            Age::Live => attributes,
+            Age::History => attributes.with(Key::History, 1),
+        };
+        let attributes = match age_ms >= AGE_MS {
+            true => attributes.with(Key::AgeS, age_ms / 1000),
+            false => attributes,
+        };
+        frame(&message.text, offset, level, attributes, self.draw())
+    }
+
+    fn attributes(&self, message: &Message) -> Attributes {
+        let kind = match &message.place {
+            Place::Whisper => "whisper",
+            Place::Channel(..) => "message",
+        };
+        let mut attributes = Attributes::default()
+            .with(Key::Kind, kind)
+            .with(Key::From, &message.from)
+            .with(
+                Key::FromKind,
+                if message.human {
+                    "human-claimed"
+                } else {
+                    "agent"
+                },
+            )
+            .with(Key::Id, message.id)
+            .with(Key::Seq, message.seq)
+            .with_some(Key::ReplyTo, message.reply_to);
+        if let Place::Channel(_, name) = &message.place {
+            attributes = attributes.with(Key::Channel, name);
+        }
+        if message.hop > 0 {
+            attributes = attributes.with(Key::Hop, message.hop);
+        }
+        match self.homes.get(&message.home) {
+            Some(home) if self.homes.len() > 1 => attributes.with(Key::Server, &home.name),
+            _ => attributes,
+        }
+    }
+
+    fn arrived(&mut self, now: Now, message: Message, age: Age) {
+        let scope = message.place.scope();
+        if self.level(message.home, scope) == Level::Mute {
+            let mark = Output::Mark(message.home, message.log, message.id);
+            return self.outputs.push_back(mark);
+        }
+        if age == Age::Live && message.place == Place::Whisper {
+            let opened = self.guard.exchanged(now.mono, &message.from, &message.text);
+            if opened {
+                self.push_notice("loop", "You and a peer exchanged 8 messages without content. Whispers to it are held for 10 minutes; say nothing more.");
+            }
+        }
+        if !self.unread.insert(message, age) {
+            return;
+        }
+        if self.waits > 0 {
+            self.outputs.push_back(Output::Wake);
+        } else {
+            self.offer_pushes(now);
+        }
+    }
+
+    /// Pushes what was not pushed, oldest first, as far as the budget goes.
+    fn offer_pushes(&mut self, now: Now) {
+        while self.ready && self.waits == 0 {
+            let Some((message, age)) = self.unread.unpushed() else {
+                return;
+            };
+            if self.pushes.wait_ms(now.mono) > 0 || self.push_bytes.wait_ms(now.mono) > 0 {
+                return self.announce(now);
+            }
+            let frame = self.show(now, &message, age, 0);
+            self.pushes.take(1);
+            self.push_bytes.take(frame.content.len() as u64);
+            self.unread.set_pushed(message.home, message.id);
+            self.outputs.push_back(Output::Push(frame));
+        }
+    }
+
+    /// Says once a minute how much waits.
+    fn announce(&mut self, now: Now) {
+        if self.unread.is_empty() || !self.ready {
+            return;
+        }
+        if now.mono < self.announced_until {
+            self.announce_at = Some(self.announced_until);
+            return;
+        }
+        self.announced_until = now.mono.plus(ANNOUNCE_MS);
+        let text = format!(
+            "{} messages are unread. Call check_messages.",
+            self.unread.len()
+        );
+        self.unread.set_all_announced();
+        self.push_notice("unread", &text);
+    }
+
+    /// Pushes a notice of our own words.
+    pub fn push_notice(&mut self, word: &'static str, text: &str) {
+        let attributes = Attributes::default()
+            .with(Key::Kind, "system")
+            .with(Key::Notice, word);
+        let seed = self.draw();
+        let notice = Frame::notice(text, attributes, seed);
+        self.outputs.push_back(Output::Push(notice));
+    }
+
+    fn refresh_offer(&mut self) {
+        let emits = |home: &Home| {
+            let channels = home.channels.keys().map(|id| Scope::Channel(*id));
+            let mut scopes = channels.chain([Scope::Whisper]);
+            scopes.any(|scope| home.levels.level(scope).may_emit())
+        };
+        let offer = Offer {
+            emit: self.homes.values().any(emits),
+            admin: self
+                .homes
+                .values()
+                .any(|home| home.channels.values().any(|admin| *admin)),
+        };
+        if offer != self.offer {
+            self.offer = offer;
+            if self.told {
+                self.outputs.push_back(Output::ToolsChanged);
+            }
+        }
+    }
+
+    fn draw(&mut self) -> Seed {
+        self.drawn += 1;
+        let hash = Builder::default().raw(&self.seed).u64(self.drawn).sha256();
+        let mut seed = [0; 16];
+        seed.copy_from_slice(&hash.as_bytes()[..16]);
+        seed
+    }
+}

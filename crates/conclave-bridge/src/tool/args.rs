@@ -1,0 +1,173 @@
+//! Arguments of a tool: one table makes the schema the host sees and the check of what it sends.
+
+use super::answer::Failure;
+use serde_json::{Map, Value, json};
+use std::str::FromStr;
+
+/// A JSON object.
+pub type Object = Map<String, Value>;
+
+/// What an argument's value is.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// A whole number, not negative, at most this.
+    Number(u64),
+    /// True or false.
+    Flag,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+/// One argument.
+#[derive(Clone, Copy, Debug)]
+pub struct Arg {
+    name: &'static str,
+    kind: Kind,
+    about: &'static str,
+    required: bool,
+}
+
+/// An argument that must be there.
+pub const fn need(name: &'static str, kind: Kind, about: &'static str) -> Arg {
+    Arg {
+        name,
+        kind,
+        about,
+        required: true,
+    }
+}
+
+/// An argument that may be there.
+pub const fn may(name: &'static str, kind: Kind, about: &'static str) -> Arg {
+    Arg {
+        name,
+        kind,
+        about,
+        required: false,
+    }
+}
+
+/// The argument every tool has.
+pub const SERVER: Arg = may(
+    "server",
+    Kind::Text,
+    "server name, id or URL; only with several",
+);
+
+impl Arg {
+    fn schema(&self) -> Value {
+        let mut schema = match self.kind {
+            Kind::Text => json!({"type": "string"}),
+            Kind::Number(max) => json!({"type": "integer", "minimum": 0, "maximum": max}),
+            Kind::Flag => json!({"type": "boolean"}),
+            Kind::Choice(words) => json!({"type": "string", "enum": words}),
+        };
+        if !self.about.is_empty() {
+            schema["description"] = self.about.into();
+        }
+        schema
+    }
+
+    fn check(&self, value: &Value) -> Result<(), String> {
+        let name = self.name;
+        let fits = match self.kind {
+            Kind::Text => value.is_string(),
+            Kind::Number(max) => value.as_u64().is_some_and(|n| n <= max),
+            Kind::Flag => value.is_boolean(),
+            Kind::Choice(words) => value.as_str().is_some_and(|word| words.contains(&word)),
+        };
+        let expected = || match self.kind {
+            Kind::Text => "a string".to_owned(),
+            Kind::Number(max) => format!("a whole number from 0 to {max}"),
+            Kind::Flag => "true or false".to_owned(),
+            Kind::Choice(words) => format!("one of {}", words.join(", ")),
+        };
+        if fits {
+            Ok(())
+        } else {
+            Err(format!("`{name}` must be {}", expected()))
+        }
+    }
+}
+
+/// Returns the JSON schema of a list of arguments.
+pub(super) fn schema(args: &[Arg]) -> Object {
+    let all = || args.iter().chain([&SERVER]);
+    let properties: Object = all()
+        .map(|arg| (arg.name.to_owned(), arg.schema()))
+        .collect();
+    let required: Vec<_> = all()
+        .filter(|arg| arg.required)
+        .map(|arg| arg.name)
+        .collect();
+    let mut schema = Object::new();
+    schema.insert("type".into(), "object".into());
+    schema.insert("properties".into(), properties.into());
+    schema.insert("required".into(), required.into());
+    schema.insert("additionalProperties".into(), false.into());
+    schema
+}
+
+/// Arguments that fit their tool.
+#[derive(Clone, Debug)]
+pub struct Args(Object);
+
+impl Args {
+    /// Checks what the host sent; `null` counts as absent.
+    pub(super) fn check(args: &[Arg], mut given: Object) -> Result<Self, Failure> {
+        given.retain(|_, value| !value.is_null());
+        for (name, value) in &given {
+            let known = args.iter().chain([&SERVER]).find(|arg| arg.name == name);
+            let Some(arg) = known else {
+                let names: Vec<_> = args.iter().chain([&SERVER]).map(|arg| arg.name).collect();
+                let text = format!("there is no such argument; known are: {}", names.join(", "));
+                return Err(Failure::arguments(text));
+            };
+            arg.check(value).map_err(Failure::arguments)?;
+        }
+        match args
+            .iter()
+            .find(|arg| arg.required && !given.contains_key(arg.name))
+        {
+            Some(missing) => Err(Failure::arguments(format!("`{}` is missing", missing.name))),
+            None => Ok(Self(given)),
+        }
+    }
+
+    /// Returns a text argument.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).and_then(Value::as_str)
+    }
+
+    /// Returns a required text argument; the table says that it is there.
+    pub fn needed(&self, name: &str) -> &str {
+        self.text(name).unwrap_or_default()
+    }
+
+    /// Returns a number argument.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.0.get(name).and_then(Value::as_u64)
+    }
+
+    /// Returns whether a flag is set.
+    pub fn flag(&self, name: &str) -> bool {
+        self.0
+            .get(name)
+            .and_then(Value::as_bool)
+            .unwrap_or_default()
+    }
+
+    /// Returns a text argument as the type it names.
+    pub fn parsed<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, Failure>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let parse = |text: &str| {
+            let fault = |e: T::Err| Failure::arguments(format!("`{name}`: {e}"));
+            text.parse().map_err(fault)
+        };
+        self.text(name).map(parse).transpose()
+    }
+}
