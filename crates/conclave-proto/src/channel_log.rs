@@ -69,6 +69,8 @@ pub struct ChannelLog {
     creator: UserId,
     creator_lineage: Option<MachineKey>,
     members: BTreeMap<UserId, Member>,
+    /// Identity record numbers of those who left: coming back with an older one is refused.
+    left: BTreeMap<UserId, u64>,
     banned: BTreeSet<UserId>,
     invites: BTreeMap<InviteId, Invite>,
     epoch: Option<Epoch>,

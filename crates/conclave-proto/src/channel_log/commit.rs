@@ -23,11 +23,13 @@ impl ChannelLog {
                 self.make_stale(self.history == History::SinceJoin);
             }
             CtlChange::MemberRemoved { user, kind } => {
-                let gone = self.members.remove(user).is_some();
+                let gone = self.members.remove(user);
+                self.left
+                    .extend(gone.iter().map(|member| (*user, member.ident.n)));
                 if *kind == RemoveKind::Ban {
                     self.banned.insert(*user);
                 }
-                self.make_stale(gone);
+                self.make_stale(gone.is_some());
             }
             CtlChange::Unbanned(user) => {
                 self.banned.remove(user);

@@ -75,6 +75,7 @@ impl ChannelLog {
             creator: author.user,
             creator_lineage: machine.map(|machine| machine.lineage),
             members: [(author.user, owner)].into(),
+            left: BTreeMap::new(),
             banned: BTreeSet::new(),
             invites: BTreeMap::new(),
             epoch: None,

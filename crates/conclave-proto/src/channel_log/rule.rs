@@ -178,6 +178,9 @@ impl ChannelLog {
         if self.banned.contains(&user) {
             return Err(CtlError::Banned);
         }
+        if self.left.get(&user).is_some_and(|n| ident.n < *n) {
+            return Err(CtlError::OldIdentity);
+        }
         if self.member_named(name).is_some() {
             return Err(CtlError::NameTaken);
         }

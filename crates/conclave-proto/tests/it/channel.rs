@@ -1,61 +1,20 @@
 //! The control chain: who may do what, and what a refused record leaves alone.
 
-use crate::people::{CHANNEL, TS, With, World, bit_flips, create, name, nowhere, secret};
-use With::{Laptop, Owner};
-use conclave_proto::body::Head;
-use conclave_proto::bytes::Builder;
-use conclave_proto::channel_log::{
-    Admission, ChannelLog, Ctl, CtlBody, CtlChange, CtlError, EnvError, Invite, Mode, ParsedCtl,
-    RemoveKind, Role, Ticket, Visibility,
+use crate::people::With::{Laptop, Owner};
+use crate::people::{
+    CHANNEL, TS, World, bit_flips, create, invite, meta, name, nowhere, open_join, remove, secret,
+    ticket,
 };
-use conclave_proto::entry::{Header, Route, Suite};
-use conclave_proto::id::{Blob, ChannelId, Hash, InviteId, MsgId, RecipientKeyId, SenderSid};
+use conclave_proto::body::Head;
+use conclave_proto::channel_log::{
+    ChannelLog, Ctl, CtlBody, CtlChange, CtlError, Mode, ParsedCtl, RemoveKind, Role, Visibility,
+};
+use conclave_proto::id::{Blob, ChannelId, Hash, InviteId};
 use conclave_proto::identity_log::{Cap, MachineClaim, build};
 use conclave_proto::key::Secret;
 use conclave_proto::record::Record;
 use conclave_proto::reject::Code;
-use conclave_proto::time::UnixMs;
 use proptest::prelude::*;
-use std::collections::BTreeSet;
-
-const HOUR: u64 = 3_600_000;
-
-fn invite(link: &Secret, max_uses: u32) -> CtlBody {
-    CtlBody::Invite {
-        key: link.invite_key(),
-        role: Role::Member,
-        max_uses,
-        expires: TS.plus(HOUR),
-    }
-}
-
-fn ticket(world: &World, who: &str, link: &Secret) -> CtlBody {
-    let author = world.people[who].author("laptop");
-    CtlBody::Join {
-        ticket: Some(Ctl::ticket(&CHANNEL, &world.channel.head(), &author, link)),
-    }
-}
-
-fn open_join() -> CtlBody {
-    CtlBody::Join { ticket: None }
-}
-
-fn remove(world: &World, who: &str, kind: RemoveKind) -> CtlBody {
-    CtlBody::Remove {
-        user: world.id(who),
-        kind,
-    }
-}
-
-fn meta(visibility: Option<Visibility>, new_name: Option<&str>, topic: Option<&str>) -> CtlBody {
-    let topic = topic.map(str::to_owned);
-    CtlBody::Meta {
-        visibility,
-        name: new_name.map(name),
-        name_box: None,
-        topic,
-    }
-}
 
 #[test]
 fn the_creator_owns_the_channel() {
@@ -320,135 +279,6 @@ fn members_leave_by_themselves_and_the_banned_stay_out() {
 }
 
 #[test]
-fn only_channels_that_are_not_private_are_joined_without_an_invite() {
-    for (visibility, joins) in [
-        (Visibility::Public, true),
-        (Visibility::Unlisted, true),
-        (Visibility::Private, false),
-    ] {
-        let mut world = World::new(visibility, Mode::Signed);
-        let result = world.say("bob", Laptop, open_join());
-        assert_eq!(result.is_ok(), joins);
-        if let Err(error) = result {
-            assert_eq!(error.code(), Code::NotFound);
-        }
-    }
-    // Publicness counts at the record's place, not later.
-    let mut world = World::new(Visibility::Public, Mode::Signed);
-    world
-        .say("alice", Laptop, meta(Some(Visibility::Private), None, None))
-        .unwrap();
-    assert_eq!(
-        world.say("bob", Laptop, open_join()),
-        Err(CtlError::Private)
-    );
-}
-
-#[test]
-fn an_invite_admits_as_often_as_it_says_until_it_lapses_or_is_revoked() {
-    let link = secret(99);
-    let id = link.invite_key().invite_id();
-    let mut world = World::new(Visibility::Private, Mode::Signed);
-    let early = ticket(&world, "bob", &link);
-    assert_eq!(world.say("bob", Laptop, early), Err(CtlError::Invite));
-    world.say("alice", Laptop, invite(&link, 2)).unwrap();
-    for who in ["bob", "carol"] {
-        let join = ticket(&world, who, &link);
-        let admission = Admission::Invited {
-            invite: id,
-            by: world.id("alice"),
-        };
-        let (user, role) = (world.id(who), Role::Member);
-        let change = CtlChange::MemberAdded {
-            user,
-            role,
-            admission,
-        };
-        assert_eq!(world.say(who, Laptop, join), Ok(change));
-    }
-    assert!(!world.channel.invites()[&id].is_live(TS));
-    let late = ticket(&world, "dave", &link);
-    assert_eq!(world.say("dave", Laptop, late), Err(CtlError::Invite));
-
-    for (wait, revoked, expected) in [
-        (HOUR - 1, false, true),
-        (HOUR, false, false),
-        (0, true, false),
-    ] {
-        let mut world = World::new(Visibility::Private, Mode::Signed);
-        world.say("alice", Laptop, invite(&link, 1)).unwrap();
-        if revoked {
-            world
-                .say("alice", Laptop, CtlBody::InviteRevoke { invite: id })
-                .unwrap();
-        }
-        world.at = TS.plus(wait);
-        let join = ticket(&world, "bob", &link);
-        let result = world.say("bob", Laptop, join).map(|_| ());
-        assert_eq!(
-            result,
-            if expected {
-                Ok(())
-            } else {
-                Err(CtlError::Invite)
-            }
-        );
-    }
-}
-
-#[test]
-fn an_invite_that_is_dead_or_unbounded_from_the_start_is_refused() {
-    let mut world = World::new(Visibility::Private, Mode::Signed);
-    let key = secret(99).invite_key();
-    let make = |max_uses, expires| CtlBody::Invite {
-        key,
-        role: Role::Member,
-        max_uses,
-        expires,
-    };
-    for (body, why) in [
-        (make(0, TS.plus(1)), CtlError::Limit),
-        (make(1001, TS.plus(1)), CtlError::Limit),
-        (make(1, TS), CtlError::Invite),
-    ] {
-        assert_eq!(world.say("alice", Laptop, body), Err(why));
-    }
-    world.say("alice", Laptop, make(1, TS.plus(1))).unwrap();
-    assert_eq!(
-        world.say("alice", Laptop, make(1, TS.plus(1))),
-        Err(CtlError::NoChange)
-    );
-}
-
-#[test]
-fn a_join_proof_is_good_for_one_user_at_one_place_in_one_channel() {
-    let link = secret(99);
-    let mut world = World::new(Visibility::Private, Mode::Signed);
-    world.say("alice", Laptop, invite(&link, 9)).unwrap();
-    let head = world.channel.head();
-    let bob = world.people["bob"].author("laptop");
-    let mallory = world.people["mallory"].author("laptop");
-    let elsewhere = ChannelId::new([8; 16]);
-    let forged = Ticket {
-        key: link.invite_key(),
-        ..Ctl::ticket(&CHANNEL, &head, &bob, &secret(98))
-    };
-    for stolen in [
-        Ctl::ticket(&CHANNEL, &head, &mallory, &link),
-        Ctl::ticket(&CHANNEL, &nowhere(), &bob, &link),
-        Ctl::ticket(&elsewhere, &head, &bob, &link),
-        forged,
-    ] {
-        let body = CtlBody::Join {
-            ticket: Some(stolen),
-        };
-        assert_eq!(world.say("bob", Laptop, body), Err(CtlError::Ticket));
-    }
-    let unknown = ticket(&world, "bob", &secret(98));
-    assert_eq!(world.say("bob", Laptop, unknown), Err(CtlError::Invite));
-}
-
-#[test]
 fn ghosts_are_refused() {
     let mut world = World::staffed();
     let bob = &world.people["bob"];
@@ -597,6 +427,34 @@ fn the_channel_goes_by_the_identity_heads_it_was_told() {
 }
 
 #[test]
+fn nobody_comes_back_with_an_older_identity() {
+    let mut world = World::new(Visibility::Public, Mode::Signed);
+    world.say("bob", Laptop, open_join()).unwrap();
+    let (user, spare, stolen) = (
+        world.id("bob"),
+        secret(60),
+        world.people["bob"].laptop.clone(),
+    );
+    let old = world.people["bob"].author("laptop");
+    let bob = world.people.get_mut("bob").unwrap();
+    bob.enrol("spare", &spare, Cap::default_set());
+    bob.revoke(stolen.machine_key());
+    let head = bob.log.head();
+    world
+        .say("bob", Owner, CtlBody::Ident { user, head })
+        .unwrap();
+    let leave = remove(&world, "bob", RemoveKind::Leave);
+    world.say("bob", Owner, leave).unwrap();
+    let rec = Ctl {
+        author: old,
+        ..world.ctl("bob", open_join())
+    }
+    .sign_machine(&stolen);
+    assert_eq!(world.apply(&rec), Err(CtlError::OldIdentity));
+    assert!(world.say("bob", Owner, open_join()).is_ok());
+}
+
+#[test]
 fn frozen_channels_take_admin_records_and_closed_ones_nothing() {
     let mut world = World::new(Visibility::Public, Mode::Signed);
     world
@@ -654,164 +512,6 @@ fn settings_change_but_an_e2e_channel_never_becomes_public() {
         .say("alice", Laptop, meta(public, Some("ops"), None))
         .unwrap_err();
     assert_eq!((&error, error.code()), (&CtlError::ModeIsE2e, Code::Mode));
-}
-
-fn epoch(e: u32, covers_c: u64, members_root: Hash) -> CtlBody {
-    let bundle_box = vec![1; 40].into();
-    let commit = Hash::new([5; 32]);
-    CtlBody::Epoch {
-        e,
-        covers_c,
-        members_root,
-        commit,
-        prev_box: None,
-        bundle_box,
-    }
-}
-
-#[test]
-fn epochs_belong_to_e2e_channels_and_cover_the_membership() {
-    let mut world = World::new(Visibility::Private, Mode::Signed);
-    let root = world.channel.members_root(&world.ids()).unwrap();
-    assert_eq!(
-        world.say("alice", Laptop, epoch(1, 0, root)),
-        Err(CtlError::Mode)
-    );
-    let mut world = World::new(Visibility::Private, Mode::E2e);
-    let root = world.channel.members_root(&world.ids()).unwrap();
-    for wrong in [
-        epoch(2, 0, root),
-        epoch(1, 1, root),
-        epoch(1, 0, Hash::new([0; 32])),
-    ] {
-        assert_eq!(world.say("alice", Laptop, wrong), Err(CtlError::Epoch));
-    }
-    world.say("alice", Laptop, epoch(1, 0, root)).unwrap();
-    let add = world.add("bob", Role::Member);
-    world.say("alice", Laptop, add).unwrap();
-    assert!(!world.channel.epoch().unwrap().stale);
-    let kick = remove(&world, "bob", RemoveKind::Kick);
-    world.say("alice", Laptop, kick).unwrap();
-    assert!(world.channel.epoch().unwrap().stale);
-}
-
-#[test]
-fn the_members_root_is_over_users_heads_and_machines_in_byte_order() {
-    let mut world = World::staffed();
-    let mut expected = Builder::default();
-    let users: BTreeSet<_> = ["alice", "bob", "carol", "dave"]
-        .iter()
-        .map(|who| (world.id(who), *who))
-        .collect();
-    for (user, who) in &users {
-        let person = &world.people[who];
-        let part = Builder::default()
-            .raw(user.as_bytes())
-            .u32(0)
-            .raw(person.log.head().hash.as_bytes())
-            .u32(1)
-            .raw(person.laptop.machine_key().as_bytes());
-        expected = expected.lp(&part.into_vec());
-    }
-    assert_eq!(
-        world.channel.members_root(&world.ids()),
-        Some(expected.clone().sha256())
-    );
-    // A machine the channel was not told of does not count.
-    let carol = world.people.get_mut("carol").unwrap();
-    carol.enrol("desktop", &secret(60), Cap::default_set());
-    assert_eq!(
-        world.channel.members_root(&world.ids()),
-        Some(expected.sha256())
-    );
-}
-
-fn header(world: &World, who: &str) -> Header {
-    Header {
-        suite: Suite::Clear,
-        channel: CHANNEL,
-        epoch: 0,
-        sender: format!("{who}/laptop/api").parse().unwrap(),
-        sender_key: world.people[who].laptop.machine_key(),
-        sid: SenderSid::new([4; 8]),
-        ctr: 1,
-        msg_id: MsgId::new([5; 16]),
-        ts: TS,
-        route: Route::Everyone,
-        recipient_key: RecipientKeyId::new([0; 8]),
-        hop: 0,
-        flags: 0,
-    }
-}
-
-#[test]
-fn only_members_send_and_only_with_their_own_machine() {
-    let mut world = World::staffed();
-    let check = |world: &World, header: &Header| world.channel.check_env(header, &world.ids());
-    for (who, expected) in [
-        ("alice", Ok(())),
-        ("carol", Ok(())),
-        ("dave", Err(EnvError::Reader)),
-        ("mallory", Err(EnvError::NotMember)),
-    ] {
-        assert_eq!(check(&world, &header(&world, who)), expected, "{who}");
-    }
-    let changed = |change: fn(&mut Header)| {
-        let mut header = header(&world, "carol");
-        change(&mut header);
-        check(&world, &header)
-    };
-    assert_eq!(changed(|h| h.suite = Suite::One), Err(EnvError::Mode));
-    assert_eq!(
-        changed(|h| h.channel = ChannelId::new([8; 16])),
-        Err(EnvError::Channel)
-    );
-    let whisper = |h: &mut Header| h.route = Route::Whisper("bob/laptop/api".parse().unwrap());
-    assert_eq!(changed(whisper), Err(EnvError::Channel));
-    assert_eq!(
-        changed(|h| h.sender = "bob/laptop/api".parse().unwrap()),
-        Err(EnvError::Key)
-    );
-    assert_eq!(
-        changed(|h| h.sender = "carol/tower/api".parse().unwrap()),
-        Err(EnvError::Key)
-    );
-
-    let carol = world.people.get_mut("carol").unwrap();
-    let mute = secret(60);
-    carol.enrol("tower", &mute, BTreeSet::new());
-    carol.revoke(carol.laptop.machine_key());
-    assert_eq!(
-        check(&world, &header(&world, "carol")),
-        Ok(()),
-        "the channel was not told yet"
-    );
-    let (user, head) = (world.id("carol"), world.people["carol"].log.head());
-    world
-        .say("bob", Laptop, CtlBody::Ident { user, head })
-        .unwrap();
-    assert_eq!(check(&world, &header(&world, "carol")), Err(EnvError::Key));
-    let mut by_tower = header(&world, "carol");
-    by_tower.sender = "carol/tower/api".parse().unwrap();
-    by_tower.sender_key = mute.machine_key();
-    assert_eq!(check(&world, &by_tower), Err(EnvError::NoSend));
-    let mut unknown = world.ids();
-    unknown.remove(&user);
-    let need = EnvError::NeedIdentity { user, n: head.n };
-    assert_eq!(world.channel.check_env(&by_tower, &unknown), Err(need));
-
-    world
-        .say("alice", Laptop, CtlBody::Freeze { on: true })
-        .unwrap();
-    assert_eq!(
-        check(&world, &header(&world, "alice")),
-        Err(EnvError::Frozen)
-    );
-    world.say("alice", Laptop, CtlBody::Close {}).unwrap();
-    assert_eq!(
-        check(&world, &header(&world, "alice")),
-        Err(EnvError::Closed)
-    );
 }
 
 #[test]
@@ -934,23 +634,4 @@ proptest! {
         let rec = Record::sign(conclave_proto::key::label::CONTROL, &body, &secret(11));
         prop_assert!(ParsedCtl::parse(rec.bytes()).is_err());
     }
-}
-
-#[test]
-fn an_invite_is_live_until_its_last_moment() {
-    let key = secret(99).invite_key();
-    let by = conclave_proto::id::UserId::new([0; 32]);
-    let expires = UnixMs(10);
-    let role = Role::Member;
-    let invite = Invite {
-        key,
-        role,
-        max_uses: 1,
-        uses: 0,
-        expires,
-        revoked: false,
-        by,
-    };
-    assert!(invite.is_live(UnixMs(9)));
-    assert!(!invite.is_live(UnixMs(10)));
 }

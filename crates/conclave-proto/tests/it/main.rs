@@ -3,6 +3,8 @@
 #![cfg(test)]
 
 mod channel;
+mod channel_entry;
+mod channel_join;
 mod connection;
 mod entry_vector;
 mod examples;

@@ -2,7 +2,8 @@
 
 use conclave_proto::body::Head;
 use conclave_proto::channel_log::{
-    Author, ChannelLog, Ctl, CtlBody, CtlChange, CtlError, History, Mode, Visibility,
+    Author, ChannelLog, Ctl, CtlBody, CtlChange, CtlError, History, Mode, RemoveKind, Role,
+    Visibility,
 };
 use conclave_proto::id::{Blob, ChannelId, ServerId, UserId};
 use conclave_proto::identity_log::{Cap, IdentityLog, MachineClaim, build};
@@ -139,7 +140,6 @@ impl World {
 
     /// A private signed channel with bob as admin, carol as member and dave as reader.
     pub(crate) fn staffed() -> Self {
-        use conclave_proto::channel_log::Role;
         let mut world = Self::new(Visibility::Private, Mode::Signed);
         for (who, role) in [
             ("bob", Role::Admin),
@@ -156,7 +156,7 @@ impl World {
         self.people[who].id()
     }
 
-    pub(crate) fn add(&self, who: &str, role: conclave_proto::channel_log::Role) -> CtlBody {
+    pub(crate) fn add(&self, who: &str, role: Role) -> CtlBody {
         CtlBody::Add {
             user: self.id(who),
             ident: self.people[who].log.head(),
@@ -207,6 +207,49 @@ impl World {
 
     pub(crate) fn ids(&self) -> BTreeMap<UserId, IdentityLog> {
         logs(&self.people)
+    }
+}
+
+pub(crate) const HOUR: u64 = 3_600_000;
+
+pub(crate) fn invite(link: &Secret, max_uses: u32) -> CtlBody {
+    CtlBody::Invite {
+        key: link.invite_key(),
+        role: Role::Member,
+        max_uses,
+        expires: TS.plus(HOUR),
+    }
+}
+
+pub(crate) fn ticket(world: &World, who: &str, link: &Secret) -> CtlBody {
+    let author = world.people[who].author("laptop");
+    CtlBody::Join {
+        ticket: Some(Ctl::ticket(&CHANNEL, &world.channel.head(), &author, link)),
+    }
+}
+
+pub(crate) fn open_join() -> CtlBody {
+    CtlBody::Join { ticket: None }
+}
+
+pub(crate) fn remove(world: &World, who: &str, kind: RemoveKind) -> CtlBody {
+    CtlBody::Remove {
+        user: world.id(who),
+        kind,
+    }
+}
+
+pub(crate) fn meta(
+    visibility: Option<Visibility>,
+    new_name: Option<&str>,
+    topic: Option<&str>,
+) -> CtlBody {
+    let topic = topic.map(str::to_owned);
+    CtlBody::Meta {
+        visibility,
+        name: new_name.map(name),
+        name_box: None,
+        topic,
     }
 }
 
