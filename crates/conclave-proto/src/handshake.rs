@@ -267,3 +267,9 @@ pub fn enrolment_message(
         .raw(key.as_bytes())
         .raw(encryption_key.as_bytes())
 }
+
+/// What the enrolment link's key signs to open it: that it is for this user.
+#[must_use]
+pub fn enrol_open_message(user: &UserId) -> Builder {
+    Builder::labelled(label::ENROLMENT).raw(user.as_bytes())
+}

@@ -1,0 +1,434 @@
+//! What is durable: the one vocabulary of change, what comes of each change, and the pages to read.
+//!
+//! A store decides inside the commit what only the commit can decide: the place in the log, whether
+//! the message had been there before, the sender's counter, the version of a slot, the room in a
+//! mailbox. It knows no users, roles or connections.
+
+pub mod memory;
+pub mod row;
+pub mod sqlite;
+
+use conclave_proto::body::Head;
+use conclave_proto::entry::{Entry, Parsed};
+use conclave_proto::frame::reply::{AuditPage, EntryPage, Gap};
+use conclave_proto::id::{Blob, ChannelId, InviteId, LogId, MailboxId, UserId};
+use conclave_proto::key::InviteKey;
+use conclave_proto::limit::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
+use conclave_proto::name::SessionPath;
+use conclave_proto::time::UnixMs;
+
+/// One durable change.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Append an envelope. [`Outcome`]: any of the appending ones.
+    Append {
+        /// To which log.
+        log: LogId,
+        /// The envelope.
+        env: Box<Parsed>,
+        /// How much may wait in the log unread, for mailboxes.
+        bound: Option<Bound>,
+    },
+    /// Append a control record, which the hub has checked. [`Outcome::Appended`].
+    Ctl {
+        /// To which channel; its log is made by the first one.
+        channel: ChannelId,
+        /// The signed record.
+        rec: Blob,
+    },
+    /// Append a record to an identity log.
+    Ident {
+        /// Whose.
+        user: UserId,
+        /// Its number.
+        n: u64,
+        /// The signed record.
+        rec: Blob,
+    },
+    /// Make a session's mailbox.
+    Mailbox {
+        /// Which.
+        mailbox: MailboxId,
+        /// Whose user.
+        user: UserId,
+        /// Of which path.
+        path: SessionPath,
+    },
+    /// Set what the server says of a user.
+    Standing {
+        /// Of whom.
+        user: UserId,
+        /// What.
+        standing: Standing,
+    },
+    /// Put or replace an invite to the server; without uses it goes.
+    ServerInvite(ServerInviteRow),
+    /// Set how many accounts a channel invite has made.
+    Redeemed {
+        /// Which invite.
+        invite: InviteId,
+        /// How many.
+        accounts: u32,
+    },
+    /// Keep what a joiner opens with the link's secret; `None` removes it.
+    InviteBox {
+        /// Which invite.
+        invite: InviteId,
+        /// The sealed box.
+        sealed: Option<Blob>,
+    },
+    /// Freeze or thaw a log.
+    Freeze {
+        /// Which.
+        log: LogId,
+        /// Whether nothing may be appended.
+        frozen: bool,
+    },
+    /// Delete a log's entries for ever; its id stays taken.
+    Delete {
+        /// Which.
+        log: LogId,
+    },
+    /// Remember how far a session has received a log. Never moves back.
+    Cursor {
+        /// Which log.
+        log: LogId,
+        /// The session: the id of its path's mailbox.
+        reader: MailboxId,
+        /// Everything up to here.
+        seq: u64,
+    },
+    /// Append an audit row. [`Outcome::Audited`].
+    Audit {
+        /// What happened, as JSON text.
+        entry: String,
+    },
+    /// Keep the newest audit checkpoint.
+    Checkpoint {
+        /// The signed record.
+        rec: Blob,
+    },
+    /// Let old entries of a log go, at most `steps` of them. [`Outcome::Expired`].
+    Expire {
+        /// Which log.
+        log: LogId,
+        /// What was stored before this may go.
+        before: UnixMs,
+        /// How many entries to look at.
+        steps: u32,
+    },
+}
+
+/// How much may wait unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The mailbox's owner, whose cursor counts.
+    pub reader: MailboxId,
+    /// At most so many entries.
+    pub items: u32,
+    /// At most so many bytes.
+    pub bytes: u64,
+}
+
+/// What the server says of a user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Is a server admin.
+    pub admin: bool,
+    /// Was removed, for ever.
+    pub removed: bool,
+}
+
+/// An invite to the server alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerInviteRow {
+    /// Its id.
+    pub invite: InviteId,
+    /// Its public key.
+    pub key: InviteKey,
+    /// Who minted it.
+    pub minter: UserId,
+    /// How many accounts it may still make.
+    pub uses_left: u32,
+    /// When it lapses.
+    pub expires: UnixMs,
+}
+
+/// What came of one [`Write`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// The entry has this place.
+    Appended {
+        /// In the log.
+        seq: u64,
+    },
+    /// The same entry had been appended before; nothing was done.
+    Duplicate {
+        /// Its place.
+        seq: u64,
+        /// When it was stored.
+        at: UnixMs,
+    },
+    /// The message id belongs to other bytes; nothing was done.
+    IdReuse,
+    /// The counter is not the sender's next one; nothing was done.
+    CounterGap {
+        /// The next one.
+        expected: u64,
+    },
+    /// The slot has another version; nothing was done.
+    VersionMismatch {
+        /// The version it has; 0 if it does not exist.
+        current: u64,
+    },
+    /// Too much waits unread; nothing was done.
+    InboxFull,
+    /// The log does not exist; nothing was done.
+    NoLog,
+    /// The audit row has this number and hash.
+    Audited(Head),
+    /// Old entries went.
+    Expired {
+        /// The first entry that was not looked at.
+        oldest: u64,
+        /// When that one was stored; `None` at the end of the log.
+        at: Option<UnixMs>,
+    },
+}
+
+/// Why a commit did not happen, or may not have.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The disk is full; nothing was changed.
+    #[error("the disk is full")]
+    Full,
+    /// Nothing was changed.
+    #[error("the commit failed")]
+    Failed(#[source] StoreError),
+    /// It may have happened or not. The store must not be used any further.
+    #[error("the outcome of the commit is unknown")]
+    Unknown(#[source] StoreError),
+}
+
+/// The store cannot be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite says no.
+    #[error("the database failed")]
+    Sqlite(#[from] rusqlite::Error),
+    /// What was read is not what was written.
+    #[error("the database holds {0} that does not decode")]
+    Corrupt(&'static str),
+    /// The database was made by a newer version.
+    #[error("the database has layout {found}, this program knows {known}")]
+    Newer {
+        /// Its layout.
+        found: i64,
+        /// The newest layout known here.
+        known: i64,
+    },
+    /// The thread that owned the store is gone.
+    #[error("the store has stopped")]
+    Gone,
+    /// A fault of a test.
+    #[error("injected fault")]
+    Injected,
+}
+
+/// What to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageQuery {
+    /// Entries of a log after a seq, as many as one page holds and at most `limit`.
+    Log {
+        /// Which log.
+        log: LogId,
+        /// After this seq.
+        after: u64,
+        /// At most so many.
+        limit: u32,
+        /// All of them, or control records only.
+        select: Select,
+    },
+    /// Audit rows after a number.
+    Audit {
+        /// After this row.
+        after: u64,
+        /// At most so many.
+        limit: u32,
+    },
+}
+
+/// Which entries of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Select {
+    /// All.
+    All,
+    /// Control records only.
+    Ctl,
+}
+
+/// What was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// Of a log.
+    Entries(EntryPage),
+    /// Of the audit log.
+    Audit(AuditPage),
+}
+
+/// Reads pages.
+pub trait Read: Send {
+    /// Reads one page of what is committed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn page(&mut self, query: &PageQuery) -> Result<Page, StoreError>;
+}
+
+/// A durable store. One thread owns it.
+pub trait Store: Read {
+    /// Does all of `writes` in order in one transaction, or nothing. Entries get the time `at`.
+    ///
+    /// # Errors
+    /// [`CommitError`]; the outcomes are one for each write.
+    fn commit(&mut self, at: UnixMs, writes: &[Write]) -> Result<Vec<Outcome>, CommitError>;
+
+    /// Reads all that the hub keeps in memory. Does not touch messages.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn load(&mut self) -> Result<Snapshot, StoreError>;
+
+    /// Opens a second view for another thread, so that reads do not delay commits; `None` if this
+    /// kind of store has just one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn reader(&self) -> Result<Option<Box<dyn Read>>, StoreError>;
+}
+
+/// All that the hub keeps in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Identity logs: records by user, ascending.
+    pub idents: Vec<(UserId, Vec<Blob>)>,
+    /// What the server says of users, where it says anything.
+    pub standings: Vec<(UserId, Standing)>,
+    /// Logs.
+    pub logs: Vec<LogRow>,
+    /// Control entries, by channel and seq.
+    pub ctl: Vec<(ChannelId, u64, UnixMs, Blob)>,
+    /// Invites to the server.
+    pub invites: Vec<ServerInviteRow>,
+    /// How many accounts channel invites have made.
+    pub redeemed: Vec<(InviteId, u32)>,
+    /// Boxes beside invites.
+    pub boxes: Vec<(InviteId, Blob)>,
+    /// The newest audit row; zeros if there is none.
+    pub audit: Option<Head>,
+    /// The newest checkpoint.
+    pub checkpoint: Option<Blob>,
+    /// When the newest entry was stored.
+    pub at: UnixMs,
+}
+
+/// A log, without its entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRow {
+    /// Which.
+    pub log: LogId,
+    /// Whose path, for mailboxes.
+    pub path: Option<(UserId, SessionPath)>,
+    /// The newest seq.
+    pub head: u64,
+    /// The oldest entry that retention has not looked at.
+    pub oldest: u64,
+    /// Nothing may be appended.
+    pub frozen: bool,
+    /// Its entries were deleted.
+    pub deleted: bool,
+}
+
+/// Builds one page: entries come in ascending order, holes become one gap.
+#[derive(Debug)]
+pub struct PageBuilder {
+    entries: Vec<Entry>,
+    bytes: usize,
+    limit: usize,
+    full: bool,
+}
+
+impl PageBuilder {
+    /// Starts a page of at most `limit` entries.
+    #[must_use]
+    pub fn new(limit: u32) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(PAGE_ENTRIES_MAX);
+        Self {
+            entries: Vec::new(),
+            bytes: 0,
+            limit: limit.clamp(1, PAGE_ENTRIES_MAX),
+            full: false,
+        }
+    }
+
+    /// Adds the next entry; `false` if it does not fit and the page is complete.
+    pub fn push(&mut self, entry: Entry) -> bool {
+        let size = row::size(&entry.body);
+        let fits = self.entries.is_empty() || self.bytes + size <= PAGE_BYTES_MAX;
+        if self.entries.len() >= self.limit || !fits {
+            self.full = true;
+            return false;
+        }
+        self.bytes += size;
+        self.entries.push(entry);
+        true
+    }
+
+    /// Finishes the page that starts after `after` in a log whose newest entry is `head`.
+    #[must_use]
+    pub fn finish(self, after: u64, head: u64, select: Select) -> EntryPage {
+        let last = self.entries.last().map_or(after, |e| e.seq);
+        let next = if self.full { last } else { head.max(after) };
+        let gap = match select {
+            Select::All => gap(after, next, &self.entries),
+            Select::Ctl => None,
+        };
+        EntryPage {
+            entries: self.entries,
+            gap,
+            next,
+            head,
+        }
+    }
+}
+
+/// Names the holes among `entries`, which are all there is in `after+1..=last`.
+fn gap(after: u64, last: u64, entries: &[Entry]) -> Option<Gap> {
+    let present = u64::try_from(entries.len()).unwrap_or(u64::MAX);
+    let missing = last.saturating_sub(after).saturating_sub(present);
+    if missing == 0 {
+        return None;
+    }
+    let mut from = after + 1;
+    for entry in entries.iter().take_while(|e| e.seq <= last) {
+        if entry.seq != from {
+            break;
+        }
+        from += 1;
+    }
+    let mut to = last;
+    for entry in entries.iter().rev() {
+        if entry.seq != to {
+            break;
+        }
+        to -= 1;
+    }
+    Some(Gap {
+        from,
+        to,
+        missing,
+        reason: "retention".to_owned(),
+    })
+}

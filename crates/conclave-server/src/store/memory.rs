@@ -1,0 +1,367 @@
+//! The store that forgets: plain maps, for `--ephemeral`, tests and the simulation.
+
+use super::{
+    Bound, CommitError, LogRow, Outcome, Page, PageBuilder, PageQuery, Read, Select,
+    ServerInviteRow, Snapshot, Standing, Store, StoreError, Write, row,
+};
+use crate::audit;
+use conclave_proto::body::Head;
+use conclave_proto::entry::{Entry, EntryBody, Header, Parsed, Route};
+use conclave_proto::frame::reply::{AuditPage, AuditRow, EntryPage};
+use conclave_proto::id::{
+    Blob, Hash, InviteId, LogId, MailboxId, MsgId, SenderSid, SlotId, UserId,
+};
+use conclave_proto::key::MachineKey;
+use conclave_proto::name::SessionPath;
+use conclave_proto::time::UnixMs;
+use std::collections::BTreeMap;
+
+/// Everything, in maps.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    logs: BTreeMap<LogId, Log>,
+    idents: BTreeMap<UserId, Vec<Blob>>,
+    standings: BTreeMap<UserId, Standing>,
+    invites: BTreeMap<InviteId, ServerInviteRow>,
+    redeemed: BTreeMap<InviteId, u32>,
+    boxes: BTreeMap<InviteId, Blob>,
+    audit: Vec<AuditRow>,
+    checkpoint: Option<Blob>,
+    at: UnixMs,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Log {
+    path: Option<(UserId, SessionPath)>,
+    entries: BTreeMap<u64, Entry>,
+    ids: BTreeMap<MsgId, u64>,
+    counters: BTreeMap<(MachineKey, SenderSid), (u64, UnixMs)>,
+    slots: BTreeMap<SlotId, u64>,
+    cursors: BTreeMap<MailboxId, u64>,
+    head: u64,
+    oldest: u64,
+    frozen: bool,
+    deleted: bool,
+}
+
+impl MemoryStore {
+    /// Makes an empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn write(&mut self, at: UnixMs, write: &Write) -> Outcome {
+        match write {
+            Write::Append { log, env, bound } => match self.logs.get_mut(log) {
+                Some(log) => log.append(at, env, *bound),
+                None => return Outcome::NoLog,
+            },
+            Write::Ctl { channel, rec } => {
+                let log = self.logs.entry(LogId::Channel(*channel)).or_default();
+                log.push(at, EntryBody::Ctl(rec.clone()))
+            }
+            Write::Mailbox {
+                mailbox,
+                user,
+                path,
+            } => {
+                let log = self.logs.entry(LogId::Mailbox(*mailbox)).or_default();
+                log.path = Some((*user, path.clone()));
+                log.oldest = log.oldest.max(1);
+                Outcome::Done
+            }
+            Write::Freeze { log, frozen } => self.on(log, |log| log.frozen = *frozen),
+            Write::Delete { log } => self.on(log, Log::delete),
+            Write::Cursor { log, reader, seq } => self.on(log, |log| {
+                let cursor = log.cursors.entry(*reader).or_default();
+                *cursor = (*cursor).max(*seq);
+            }),
+            Write::Expire { log, before, steps } => match self.logs.get_mut(log) {
+                Some(log) => log.expire(*before, *steps),
+                None => Outcome::NoLog,
+            },
+            Write::Audit { entry } => {
+                let prev = self.audit.last().map_or(Hash::new([0; 32]), |r| r.hash);
+                let n = self.audit.last().map_or(0, |r| r.n) + 1;
+                let hash = audit::hash(&prev, entry);
+                let entry = entry.clone();
+                self.audit.push(AuditRow {
+                    n,
+                    prev,
+                    entry,
+                    hash,
+                });
+                Outcome::Audited(Head { n, hash })
+            }
+            Write::Ident { .. }
+            | Write::Standing { .. }
+            | Write::ServerInvite(_)
+            | Write::Redeemed { .. }
+            | Write::InviteBox { .. }
+            | Write::Checkpoint { .. } => self.put(write),
+        }
+    }
+
+    fn put(&mut self, write: &Write) -> Outcome {
+        match write {
+            Write::Ident { user, rec, .. } => {
+                self.idents.entry(*user).or_default().push(rec.clone());
+            }
+            Write::Standing { user, standing } => {
+                self.standings.insert(*user, *standing);
+            }
+            Write::ServerInvite(row) if row.uses_left == 0 => {
+                self.invites.remove(&row.invite);
+            }
+            Write::ServerInvite(row) => {
+                self.invites.insert(row.invite, *row);
+            }
+            Write::Redeemed { invite, accounts } => {
+                self.redeemed.insert(*invite, *accounts);
+            }
+            Write::InviteBox { invite, sealed } => match sealed {
+                Some(sealed) => drop(self.boxes.insert(*invite, sealed.clone())),
+                None => drop(self.boxes.remove(invite)),
+            },
+            Write::Checkpoint { rec } => self.checkpoint = Some(rec.clone()),
+            Write::Append { .. }
+            | Write::Ctl { .. }
+            | Write::Mailbox { .. }
+            | Write::Freeze { .. }
+            | Write::Delete { .. }
+            | Write::Cursor { .. }
+            | Write::Audit { .. }
+            | Write::Expire { .. } => {}
+        }
+        Outcome::Done
+    }
+
+    fn on(&mut self, log: &LogId, change: impl FnOnce(&mut Log)) -> Outcome {
+        match self.logs.get_mut(log) {
+            Some(log) => {
+                change(log);
+                Outcome::Done
+            }
+            None => Outcome::NoLog,
+        }
+    }
+}
+
+impl Log {
+    fn append(&mut self, at: UnixMs, env: &Parsed, bound: Option<Bound>) -> Outcome {
+        let header = &env.header;
+        if let Some(first) = self
+            .ids
+            .get(&header.msg_id)
+            .and_then(|s| self.entries.get(s))
+        {
+            return if first.body == EntryBody::Env(env.envelope.clone()) {
+                Outcome::Duplicate {
+                    seq: first.seq,
+                    at: first.at,
+                }
+            } else {
+                Outcome::IdReuse
+            };
+        }
+        let sender = (header.sender_key, header.sid);
+        let expected = self.counters.get(&sender).map_or(0, |(ctr, _)| *ctr) + 1;
+        if header.ctr != expected {
+            return Outcome::CounterGap { expected };
+        }
+        if let Route::State(slot, version) = &header.route {
+            let current = self.slots.get(slot).copied().unwrap_or(0);
+            if *version != u64::MAX && *version != current {
+                return Outcome::VersionMismatch { current };
+            }
+        }
+        if bound.is_some_and(|b| self.is_full(b)) {
+            return Outcome::InboxFull;
+        }
+        let outcome = self.push(at, EntryBody::Env(env.envelope.clone()));
+        self.counters.insert(sender, (header.ctr, at));
+        self.ids.insert(header.msg_id, self.head);
+        if let Route::State(slot, _) = &header.route
+            && let Some(old) = self.slots.insert(*slot, self.head)
+            && old < self.oldest
+        {
+            self.remove(old);
+        }
+        outcome
+    }
+
+    fn push(&mut self, at: UnixMs, body: EntryBody) -> Outcome {
+        self.oldest = self.oldest.max(1);
+        self.head += 1;
+        let seq = self.head;
+        self.entries.insert(seq, Entry { seq, at, body });
+        Outcome::Appended { seq }
+    }
+
+    fn is_full(&self, bound: Bound) -> bool {
+        let after = self.cursors.get(&bound.reader).copied().unwrap_or(0);
+        let unread = self.entries.range(after + 1..);
+        let (mut items, mut bytes) = (0_u32, 0_u64);
+        for (_, entry) in unread {
+            items += 1;
+            bytes += u64::try_from(stored(&entry.body)).unwrap_or(u64::MAX);
+        }
+        items >= bound.items || bytes >= bound.bytes
+    }
+
+    fn expire(&mut self, before: UnixMs, steps: u32) -> Outcome {
+        self.counters.retain(|_, (_, at)| *at >= before);
+        for _ in 0..steps {
+            let Some((&seq, entry)) = self.entries.range(self.oldest..).next() else {
+                self.oldest = self.head + 1;
+                break;
+            };
+            if entry.at >= before {
+                break;
+            }
+            self.oldest = seq + 1;
+            let current = |slot: &SlotId| self.slots.get(slot) == Some(&seq);
+            if is_expendable(&entry.body, current) {
+                self.remove(seq);
+            }
+        }
+        let next = self.entries.range(self.oldest..).next();
+        Outcome::Expired {
+            oldest: next.map_or(self.head + 1, |(seq, _)| *seq),
+            at: next.map(|(_, entry)| entry.at),
+        }
+    }
+
+    fn remove(&mut self, seq: u64) {
+        let Some(entry) = self.entries.remove(&seq) else {
+            return;
+        };
+        if let EntryBody::Env(env) = entry.body
+            && let Some(header) = Header::parse(&env.header)
+        {
+            self.ids.remove(&header.msg_id);
+        }
+    }
+
+    fn delete(&mut self) {
+        self.deleted = true;
+        self.entries.clear();
+        self.ids.clear();
+        self.slots.clear();
+        self.oldest = self.head + 1;
+    }
+
+    fn page(&self, after: u64, limit: u32, select: Select) -> EntryPage {
+        let mut page = PageBuilder::new(limit);
+        for entry in self
+            .entries
+            .range(after.saturating_add(1)..)
+            .map(|(_, e)| e)
+        {
+            let wanted = select == Select::All || matches!(entry.body, EntryBody::Ctl(_));
+            if wanted && !page.push(entry.clone()) {
+                break;
+            }
+        }
+        page.finish(after, self.head, select)
+    }
+}
+
+/// Returns the bytes an entry has in a store.
+fn stored(body: &EntryBody) -> usize {
+    match body {
+        EntryBody::Env(env) => row::env_to_bytes(env).len(),
+        EntryBody::Ctl(rec) => rec.len() + 1,
+        EntryBody::Unknown(_) => 0,
+    }
+}
+
+/// Returns whether retention may remove an entry; `current` says whether it is its slot's newest.
+pub(super) fn is_expendable(body: &EntryBody, current: impl FnOnce(&SlotId) -> bool) -> bool {
+    let EntryBody::Env(env) = body else {
+        return false;
+    };
+    match Header::parse(&env.header).map(|h| h.route) {
+        Some(Route::State(slot, _)) => !current(&slot),
+        Some(Route::Memory(..)) => false,
+        Some(Route::Everyone | Route::Whisper(_) | Route::Receipt(_)) | None => true,
+    }
+}
+
+impl Read for MemoryStore {
+    fn page(&mut self, query: &PageQuery) -> Result<Page, StoreError> {
+        Ok(match query {
+            PageQuery::Log {
+                log,
+                after,
+                limit,
+                select,
+            } => Page::Entries(match self.logs.get(log) {
+                Some(log) => log.page(*after, *limit, *select),
+                None => PageBuilder::new(*limit).finish(*after, 0, *select),
+            }),
+            PageQuery::Audit { after, limit } => {
+                let rows = self.audit.iter().filter(|r| r.n > *after);
+                let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
+                Page::Audit(AuditPage {
+                    rows: rows.take(limit).cloned().collect(),
+                    head: self.audit.last().map_or(0, |r| r.n),
+                    checkpoint: self.checkpoint.clone(),
+                })
+            }
+        })
+    }
+}
+
+impl Store for MemoryStore {
+    fn commit(&mut self, at: UnixMs, writes: &[Write]) -> Result<Vec<Outcome>, CommitError> {
+        self.at = self.at.max(at);
+        Ok(writes.iter().map(|w| self.write(at, w)).collect())
+    }
+
+    fn load(&mut self) -> Result<Snapshot, StoreError> {
+        let ctl = self.logs.iter().flat_map(|(id, log)| {
+            log.entries
+                .values()
+                .filter_map(move |e| match (&e.body, id) {
+                    (EntryBody::Ctl(rec), LogId::Channel(id)) => {
+                        Some((*id, e.seq, e.at, rec.clone()))
+                    }
+                    _ => None,
+                })
+        });
+        Ok(Snapshot {
+            idents: self.idents.clone().into_iter().collect(),
+            standings: self.standings.clone().into_iter().collect(),
+            ctl: ctl.collect(),
+            logs: self.logs.iter().map(|(id, log)| log.row(*id)).collect(),
+            invites: self.invites.values().copied().collect(),
+            redeemed: self.redeemed.clone().into_iter().collect(),
+            boxes: self.boxes.clone().into_iter().collect(),
+            audit: self.audit.last().map(|r| Head {
+                n: r.n,
+                hash: r.hash,
+            }),
+            checkpoint: self.checkpoint.clone(),
+            at: self.at,
+        })
+    }
+
+    fn reader(&self) -> Result<Option<Box<dyn Read>>, StoreError> {
+        Ok(None)
+    }
+}
+
+impl Log {
+    fn row(&self, log: LogId) -> LogRow {
+        LogRow {
+            log,
+            path: self.path.clone(),
+            head: self.head,
+            oldest: self.oldest,
+            frozen: self.frozen,
+            deleted: self.deleted,
+        }
+    }
+}
