@@ -48,7 +48,7 @@ fn an_invite_admits_as_often_as_it_says_until_it_lapses_or_is_revoked() {
             invite: id,
             by: world.id("alice"),
         };
-        let (user, role) = (world.id(who), Role::Member);
+        let (user, role) = (world.id(who), Role::Reader);
         let change = CtlChange::MemberAdded {
             user,
             role,

@@ -215,7 +215,7 @@ pub(crate) const HOUR: u64 = 3_600_000;
 pub(crate) fn invite(link: &Secret, max_uses: u32) -> CtlBody {
     CtlBody::Invite {
         key: link.invite_key(),
-        role: Role::Member,
+        role: Role::Reader,
         max_uses,
         expires: TS.plus(HOUR),
     }
