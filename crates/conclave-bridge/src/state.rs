@@ -4,17 +4,18 @@
 //! proves nothing (DECISIONS 25). Each message takes one path: a pending wait, else the host's channel,
 //! within a budget; what does not fit is announced once and waits. No I/O, no clock.
 
+mod message;
 mod unread;
 
 use crate::guard::{Bucket, Budget, Guard, Recent};
-use crate::policy::{Level, Levels, Scope};
+use crate::policy::{Level, Scope};
 use crate::render::{Attributes, Frame, Key, Seed, frame};
 use crate::tool::Offer;
-use crate::trust::{Sender, Tier, assess};
+use crate::trust::{Tier, assess};
 use conclave_proto::bytes::Builder;
-use conclave_proto::id::{ChannelId, LogId, MsgId};
-use conclave_proto::name::SessionPath;
-use conclave_proto::time::{Mono, Now, UnixMs};
+use conclave_proto::id::{LogId, MsgId};
+use conclave_proto::time::{Mono, Now};
+pub use message::{Age, Home, HomeId, Message, Place, Thread};
 use std::collections::{BTreeMap, VecDeque};
 pub use unread::UNREAD_MAX;
 use unread::Unread;
@@ -28,94 +29,6 @@ const ANNOUNCE_MS: u64 = 60_000;
 
 /// What is older than this says so.
 const AGE_MS: u64 = 60_000;
-
-/// One server this session is connected with, by its place in the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HomeId(pub usize);
-
-/// Where a message was said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// To this session alone.
-    Whisper,
-    /// In a channel.
-    Channel(ChannelId, String),
-}
-
-impl Place {
-    /// Returns the scope whose level counts.
-    #[must_use]
-    pub const fn scope(&self) -> Scope {
-        match self {
-            Self::Whisper => Scope::Whisper,
-            Self::Channel(id, _) => Scope::Channel(*id),
-        }
-    }
-}
-
-/// A verified message of a peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// By which server it came.
-    pub home: HomeId,
-    /// Where it stands.
-    pub log: LogId,
-    /// Its place in the log.
-    pub seq: u64,
-    /// Its id.
-    pub id: MsgId,
-    /// When the server stored it.
-    pub at: UnixMs,
-    /// The sending session.
-    pub from: SessionPath,
-    /// What is known of the sender.
-    pub sender: Sender,
-    /// Where it was said.
-    pub place: Place,
-    /// The words.
-    pub text: String,
-    /// What it answers.
-    pub reply_to: Option<MsgId>,
-    /// The first message of its conversation.
-    pub root: Option<MsgId>,
-    /// Its causal depth.
-    pub hop: u8,
-    /// Whether the sender says that a human typed it.
-    pub human: bool,
-}
-
-/// What an answer needs of the message it answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Thread {
-    /// By which server it came.
-    pub home: HomeId,
-    /// Where it stands.
-    pub log: LogId,
-    /// Its causal depth.
-    pub hop: u8,
-    /// The first message of the conversation.
-    pub root: MsgId,
-}
-
-/// Whether a message came as it was said, or was missed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Age {
-    /// It came live.
-    Live,
-    /// It was said while this session was away, or is read again.
-    History,
-}
-
-/// What a session knows of one of its servers.
-#[derive(Clone, Debug)]
-pub struct Home {
-    /// What to call it; shown when there are several.
-    pub name: String,
-    /// The levels in force.
-    pub levels: Levels,
-    /// The joined channels, and whether the user administers them.
-    pub channels: BTreeMap<ChannelId, bool>,
-}
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -335,37 +248,6 @@ impl State {
             false => attributes,
         };
         frame(&message.text, offset, level, attributes, self.draw())
-    }
-
-    fn attributes(&self, message: &Message) -> Attributes {
-        let kind = match &message.place {
-            Place::Whisper => "whisper",
-            Place::Channel(..) => "message",
-        };
-        let mut attributes = Attributes::default()
-            .with(Key::Kind, kind)
-            .with(Key::From, &message.from)
-            .with(
-                Key::FromKind,
-                if message.human {
-                    "human-claimed"
-                } else {
-                    "agent"
-                },
-            )
-            .with(Key::Id, message.id)
-            .with(Key::Seq, message.seq)
-            .with_some(Key::ReplyTo, message.reply_to);
-        if let Place::Channel(_, name) = &message.place {
-            attributes = attributes.with(Key::Channel, name);
-        }
-        if message.hop > 0 {
-            attributes = attributes.with(Key::Hop, message.hop);
-        }
-        match self.homes.get(&message.home) {
-            Some(home) if self.homes.len() > 1 => attributes.with(Key::Server, &home.name),
-            _ => attributes,
-        }
     }
 
     fn arrived(&mut self, now: Now, message: Message, age: Age) {

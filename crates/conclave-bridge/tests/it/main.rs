@@ -6,4 +6,5 @@ mod host;
 mod policy;
 mod render;
 mod session;
+mod state;
 mod world;

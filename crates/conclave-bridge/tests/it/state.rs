@@ -1,0 +1,213 @@
+//! The pure machine of a session, by virtual time; and the policy's files.
+
+use crate::world::{OPS, message, whisper};
+use conclave_bridge::files;
+use conclave_bridge::policy::{BadPolicy, Level, Levels, Lowered, Policy, Scope};
+use conclave_bridge::render::Key;
+use conclave_bridge::state::{Age, Home, HomeId, Input, Message, Output, State, UNREAD_MAX};
+use conclave_proto::id::{MsgId, ServerId};
+use conclave_proto::key::Secret;
+use conclave_proto::time::{Mono, Now, UnixMs};
+use std::fs;
+
+const SERVER: ServerId = ServerId::new([1; 32]);
+
+fn at(ms: u64) -> Now {
+    Now {
+        mono: Mono(ms),
+        wall: crate::world::wall().plus(ms),
+    }
+}
+
+fn home(level: Level) -> Box<Home> {
+    let mut policy = Policy::first(SERVER, UnixMs(0));
+    policy.levels = [(Scope::Default, level)].into();
+    let levels = Levels::new(policy, Lowered::default());
+    Box::new(Home {
+        name: "local".into(),
+        levels,
+        channels: [(OPS, false)].into(),
+    })
+}
+
+fn state() -> State {
+    let mut state = State::new(at(0), [1; 32]);
+    state.handle(at(0), Input::Home(HomeId(0), home(Level::Converse)));
+    state.handle(at(0), Input::HostReady);
+    state
+}
+
+fn arrive(state: &mut State, now: Now, message: Message) {
+    state.handle(now, Input::Arrived(Box::new(message), Age::Live));
+}
+
+fn outputs(state: &mut State) -> Vec<Output> {
+    std::iter::from_fn(|| state.poll_output()).collect()
+}
+
+fn numbered(n: u16) -> Message {
+    let mut id = [0; 16];
+    id[..2].copy_from_slice(&n.to_be_bytes());
+    Message {
+        id: MsgId::new(id),
+        seq: n.into(),
+        ..message(1, "x")
+    }
+}
+
+#[test]
+fn the_same_message_twice_is_shown_once() {
+    let mut state = state();
+    arrive(&mut state, at(0), message(1, "a"));
+    arrive(&mut state, at(0), message(1, "a"));
+    assert_eq!((state.unread(), outputs(&mut state).len()), (1, 1));
+}
+
+#[test]
+fn what_is_announced_as_a_number_is_announced_again_only_after_a_minute() {
+    let mut state = state();
+    (0..30).for_each(|n| arrive(&mut state, at(0), numbered(n)));
+    assert_eq!(outputs(&mut state).len(), 21);
+    arrive(&mut state, at(1), numbered(30));
+    assert_eq!(outputs(&mut state), []);
+    assert_eq!(state.next_timeout(), Some(Mono(60_000)));
+    state.handle(at(60_000), Input::Timeout);
+    let said = outputs(&mut state);
+    let [Output::Push(frame)] = said.as_slice() else {
+        panic!("{said:?}")
+    };
+    assert!(
+        frame.content.contains("31 messages are unread"),
+        "{}",
+        frame.content
+    );
+    assert_eq!(state.next_timeout(), None);
+}
+
+#[test]
+fn reading_everything_cancels_the_announcement() {
+    let mut state = state();
+    (0..31).for_each(|n| arrive(&mut state, at(0), numbered(n)));
+    assert_eq!(state.take_unread(at(1), 100, 1 << 20).len(), 31);
+    assert_eq!((state.unread(), state.next_timeout()), (0, None));
+}
+
+#[test]
+fn what_finds_no_room_is_asked_for_again_once_the_rest_is_read() {
+    let mut state = state();
+    let many = u16::try_from(UNREAD_MAX).unwrap() + 5;
+    (0..many).for_each(|n| arrive(&mut state, at(0), numbered(n)));
+    assert_eq!((state.unread(), state.owes_more()), (UNREAD_MAX, false));
+    assert_eq!(
+        state.take_unread(at(0), UNREAD_MAX, usize::MAX).len(),
+        UNREAD_MAX
+    );
+    assert!(state.owes_more());
+    assert!(!state.owes_more());
+}
+
+#[test]
+fn a_pending_wait_takes_the_message_and_the_host_gets_no_push() {
+    let mut state = state();
+    state.handle(at(0), Input::Waits(1));
+    arrive(&mut state, at(0), message(1, "a"));
+    assert_eq!(outputs(&mut state), [Output::Wake]);
+    state.handle(at(0), Input::Waits(0));
+    assert!(matches!(outputs(&mut state).as_slice(), [Output::Push(_)]));
+}
+
+#[test]
+fn before_the_policy_is_known_a_message_permits_nothing() {
+    let mut state = State::new(at(0), [1; 32]);
+    let frame = state.show(at(0), &message(1, "a"), Age::Live, 0);
+    assert_eq!(frame.attributes.value(Key::Level), Some("notify"));
+    assert!(!state.tell_offer().emit);
+}
+
+#[test]
+fn with_several_servers_every_message_names_its_own() {
+    let mut state = state();
+    let alone = state.show(at(0), &message(1, "a"), Age::Live, 0);
+    assert_eq!(alone.attributes.value(Key::Server), None);
+    state.handle(at(0), Input::Home(HomeId(1), home(Level::Mute)));
+    let one_of_two = state.show(at(0), &message(1, "a"), Age::Live, 0);
+    assert_eq!(one_of_two.attributes.value(Key::Server), Some("local"));
+    // The other server's levels are its own.
+    arrive(
+        &mut state,
+        at(0),
+        Message {
+            home: HomeId(1),
+            ..whisper(2, "b")
+        },
+    );
+    assert_eq!(state.unread(), 0);
+    assert!(matches!(
+        outputs(&mut state).as_slice(),
+        [Output::Mark(HomeId(1), ..)]
+    ));
+}
+
+#[test]
+fn history_never_permits_acting() {
+    let mut state = state();
+    let mut acting = home(Level::Act);
+    let mut policy = acting.levels.policy().clone();
+    let user = message(1, "a").sender.user;
+    policy.verified.insert(user);
+    policy.act.insert(conclave_bridge::policy::Grant {
+        user,
+        scope: Scope::Default,
+    });
+    acting.levels = Levels::new(policy, Lowered::default());
+    state.handle(at(0), Input::Home(HomeId(0), acting));
+    let level = |state: &mut State, age| {
+        let frame = state.show(at(0), &message(1, "a"), age, 0);
+        frame.attributes.value(Key::Level).map(str::to_owned)
+    };
+    assert_eq!(level(&mut state, Age::Live).as_deref(), Some("act"));
+    assert_eq!(level(&mut state, Age::History).as_deref(), Some("converse"));
+}
+
+#[test]
+fn two_frames_of_one_session_have_different_gutters() {
+    let mut state = state();
+    let first = state.show(at(0), &message(1, "a"), Age::Live, 0);
+    let second = state.show(at(0), &message(1, "a"), Age::Live, 0);
+    assert_ne!(first.content, second.content);
+}
+
+#[test]
+fn a_policy_file_counts_only_with_the_owners_signature() {
+    let dir = tempfile::tempdir().unwrap();
+    let owner = Secret::from_seed(&[4; 32]);
+    let keys = [owner.owner_key()];
+    let level = || {
+        files::load(dir.path(), &SERVER, &keys)
+            .0
+            .level(Scope::Default)
+    };
+    assert_eq!(level(), Level::Notify);
+    let record = Policy::first(SERVER, UnixMs(1)).sign(&owner).unwrap();
+    files::keep_policy(dir.path(), &record).unwrap();
+    assert_eq!(level(), Level::Converse);
+    let mut lowered = files::load(dir.path(), &SERVER, &keys).0;
+    lowered.lower(Scope::Default, Level::Mute).unwrap();
+    files::keep_lowered(dir.path(), lowered.lowered()).unwrap();
+    assert_eq!(level(), Level::Mute);
+    files::keep_policy(dir.path(), &record).unwrap();
+    assert_eq!(
+        level(),
+        Level::Converse,
+        "a new decision of the human starts afresh"
+    );
+    let other = Policy::first(SERVER, UnixMs(2))
+        .sign(&Secret::from_seed(&[5; 32]))
+        .unwrap();
+    fs::write(dir.path().join("policy"), other.bytes().as_slice()).unwrap();
+    let (levels, fault) = files::load(dir.path(), &SERVER, &keys);
+    assert_eq!(
+        (levels.level(Scope::Default), fault),
+        (Level::Notify, Some(BadPolicy::Unsigned))
+    );
+}
