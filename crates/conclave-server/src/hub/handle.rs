@@ -51,6 +51,8 @@ pub struct Stats {
     pub stalled: u64,
     /// Users that are not removed.
     pub users: u64,
+    /// Server admins.
+    pub admins: u64,
     /// Channels that are not closed.
     pub channels: u64,
     /// Entries appended since the start.

@@ -72,7 +72,17 @@ pub(super) struct LogState {
     pub(super) followers: BTreeSet<ConnId>,
     pub(super) ring: Ring,
     /// When retention looks at it next.
-    due: Option<UnixMs>,
+    pub(super) due: Option<UnixMs>,
+}
+
+impl LogState {
+    /// A log without entries.
+    pub(super) fn empty() -> Self {
+        Self {
+            oldest: 1,
+            ..Self::default()
+        }
+    }
 }
 
 /// One connection.
@@ -315,6 +325,13 @@ impl HubState {
                     .users
                     .iter()
                     .filter(|(_, u)| !u.standing.removed)
+                    .count(),
+            ),
+            admins: count(
+                self.dir
+                    .users
+                    .iter()
+                    .filter(|(_, u)| u.standing.admin && !u.standing.removed)
                     .count(),
             ),
             channels: count(

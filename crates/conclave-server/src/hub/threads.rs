@@ -101,6 +101,9 @@ fn write_loop(
             }
         }
     }
+    // In this order: who waits for `open` to be dropped waits for the store to be closed.
+    drop(store);
+    drop(open);
 }
 
 fn read_loop(
