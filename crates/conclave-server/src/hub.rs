@@ -4,8 +4,10 @@
 //! clock. Waits point one way: connection, hub, store. The hub never waits for a connection.
 
 pub mod access;
+mod account;
 mod admin;
 mod append;
+mod batch;
 pub mod command;
 mod directory;
 pub mod effect;
@@ -140,10 +142,9 @@ impl Driver {
             self.state.handle(now, command);
         }
         self.commit().await?;
-        let stats = self.state.stats();
         for tell in self.asked.drain(..) {
             // Who asked may have stopped waiting.
-            tell.send(stats).ok();
+            tell.send(self.state.stats()).ok();
         }
         for tell in self.drained.drain(..) {
             tell.send(()).ok();

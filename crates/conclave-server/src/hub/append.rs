@@ -170,10 +170,7 @@ impl HubState {
             .extend_channel(&channel, seq, now.wall, rec)
             .map_err(|e| Reject::new(e.code(), e.to_string()))?;
         let log = self.logs.entry(LogId::Channel(channel));
-        log.or_insert_with(|| LogState {
-            oldest: 1,
-            ..LogState::default()
-        });
+        log.or_insert_with(LogState::empty);
         let removed = match &change {
             CtlChange::MemberRemoved { user, .. } => Some(*user),
             _ => None,

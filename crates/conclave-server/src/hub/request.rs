@@ -57,7 +57,7 @@ impl HubState {
                     .is_some_and(|c| c.shown.contains(&op.channel));
                 let seen = self.dir.visible(&op.channel, &me.user).is_some();
                 let there = self.dir.channel(&op.channel).is_some();
-                if !seen && !(shown && there) {
+                if !(seen || shown && there) {
                     return Err(not_found("channel"));
                 }
                 self.mark_shown(conn, op.channel);

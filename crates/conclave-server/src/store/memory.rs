@@ -55,7 +55,7 @@ impl MemoryStore {
         match write {
             Write::Append { log, env, bound } => match self.logs.get_mut(log) {
                 Some(log) => log.append(at, env, *bound),
-                None => return Outcome::NoLog,
+                None => Outcome::NoLog,
             },
             Write::Ctl { channel, rec } => {
                 let log = self.logs.entry(LogId::Channel(*channel)).or_default();

@@ -9,3 +9,4 @@ mod rig;
 mod store;
 mod hub;
 mod world;
+mod rules;

@@ -1,0 +1,278 @@
+//! Around the commit: what came of each write, who is told, and what time brings.
+
+use super::state::{Class, HubState, Pending, Recovery};
+use super::{ConnId, Outgoing};
+use crate::audit::{self, CHECKPOINT_ROWS};
+use crate::store::{CommitError, Outcome, Write};
+use conclave_proto::close::Close;
+use conclave_proto::entry::{Entry, EntryBody};
+use conclave_proto::frame::Reply;
+use conclave_proto::frame::client::Cursor;
+use conclave_proto::frame::reply::Appended;
+use conclave_proto::id::LogId;
+use conclave_proto::reject::{Code, Reject};
+use conclave_proto::time::{Now, UnixMs};
+
+/// How many logs retention looks at per tick, and how many entries of each.
+const EXPIRE_LOGS: usize = 8;
+const EXPIRE_STEPS: u32 = 256;
+
+impl HubState {
+    /// Takes what has to be committed now, possibly nothing.
+    #[must_use]
+    pub fn take_writes(&mut self) -> Vec<Write> {
+        std::mem::take(&mut self.writes)
+    }
+
+    /// Learns that `writes` are durable, and what came of each.
+    pub fn applied(&mut self, now: Now, writes: Vec<Write>, outcomes: &[Outcome]) {
+        self.stats.commits += 1;
+        self.class = Class::Neutral;
+        let mut fresh: Vec<(LogId, Vec<Entry>)> = Vec::new();
+        for (write, outcome) in writes.into_iter().zip(outcomes) {
+            let pending = self.pending.pop_front().unwrap_or(Pending::Quiet);
+            if let (Some((log, body)), Outcome::Appended { seq }) = (appended(write), outcome) {
+                let (seq, at) = (*seq, now.wall);
+                let entry = Entry { seq, at, body };
+                match fresh.iter_mut().find(|(id, _)| *id == log) {
+                    Some((_, entries)) => entries.push(entry),
+                    None => fresh.push((log, vec![entry])),
+                }
+            }
+            if matches!(pending, Pending::Ctl(..)) {
+                self.publish(now, std::mem::take(&mut fresh));
+            }
+            self.conclude(now, pending, outcome);
+        }
+        self.publish(now, fresh);
+        self.sign_checkpoint(now, CHECKPOINT_ROWS);
+    }
+
+    /// Learns that the commit did not happen.
+    pub fn refused(&mut self, writes: &[Write], error: &CommitError) -> Recovery {
+        self.class = Class::Neutral;
+        let (code, text) = match error {
+            CommitError::Full => (Code::StorageFull, "the server has no room left"),
+            CommitError::Failed(_) | CommitError::Unknown(_) => {
+                (Code::Internal, "the server could not store it")
+            }
+        };
+        let mut recovery = Recovery::GoOn;
+        for write in writes {
+            match (self.pending.pop_front(), write) {
+                (Some(Pending::Append(conn, id) | Pending::Reply(conn, id, _)), _)
+                | (Some(Pending::Ctl(conn, id, _)), _) => {
+                    self.refuse(conn, id, Reject::new(code.clone(), text));
+                }
+                (Some(Pending::Enter(conn, _)), _) => {
+                    let reject = Reject::new(code.clone(), text);
+                    self.send(conn, Outgoing::Entered(Err(reject.into())));
+                }
+                (Some(Pending::Expire(log)), _) => self.expire_at(log, UnixMs(0)),
+                (Some(Pending::Quiet) | None, Write::Mailbox { mailbox, .. }) => {
+                    self.logs.remove(&LogId::Mailbox(*mailbox));
+                }
+                (Some(Pending::Quiet) | None, _) => {}
+            }
+            if is_change(write) {
+                recovery = Recovery::Restart;
+            }
+        }
+        recovery
+    }
+
+    /// Carries the count of restarts over.
+    pub(super) fn restarted(&mut self, restarts: u64) {
+        self.stats.restarts = restarts;
+    }
+
+    fn conclude(&mut self, now: Now, pending: Pending, outcome: &Outcome) {
+        if let Outcome::Audited(head) = outcome {
+            self.audit = *head;
+        }
+        match pending {
+            Pending::Quiet => {}
+            Pending::Append(conn, id) => self.answer_append(now, conn, id, outcome),
+            Pending::Ctl(conn, id, removed) => {
+                self.answer_append(now, conn, id, outcome);
+                if let Some(user) = removed {
+                    self.end_strangers(user);
+                }
+            }
+            Pending::Reply(conn, id, reply) => self.reply(conn, id, *reply),
+            Pending::Enter(conn, entry) => self.admit(now, conn, &entry),
+            Pending::Expire(log) => {
+                if let Outcome::Expired { oldest, at } = outcome {
+                    let keep = self.retention(&log);
+                    if let Some(state) = self.logs.get_mut(&log) {
+                        state.oldest = *oldest;
+                    }
+                    if let Some(at) = at {
+                        self.expire_at(log, at.plus(keep));
+                    }
+                }
+            }
+        }
+    }
+
+    fn answer_append(&mut self, now: Now, conn: ConnId, id: u64, outcome: &Outcome) {
+        let reject = |code, text: &str| Reject::new(code, text);
+        let answer = match *outcome {
+            Outcome::Appended { seq } => {
+                self.stats.appended += 1;
+                Ok((seq, now.wall, false))
+            }
+            Outcome::Duplicate { seq, at } => {
+                self.stats.duplicates += 1;
+                Ok((seq, at, true))
+            }
+            Outcome::IdReuse => Err(reject(Code::IdReuse, "the message id has other bytes")),
+            Outcome::CounterGap { expected } => {
+                let text = "the message counter is not the next one";
+                Err(reject(Code::CounterGap, text).expected(expected))
+            }
+            Outcome::VersionMismatch { current } => {
+                let text = "the slot has another version";
+                Err(reject(Code::VersionMismatch, text).expected(current))
+            }
+            Outcome::InboxFull => {
+                Err(reject(Code::InboxFull, "the mailbox is full").retry_after(60_000))
+            }
+            Outcome::NoLog => Err(super::access::not_found("log")),
+            Outcome::Done | Outcome::Audited(_) | Outcome::Expired { .. } => {
+                Err(reject(Code::Internal, "the server could not store it"))
+            }
+        };
+        match answer {
+            Ok((seq, at, dup)) => {
+                self.reply(conn, id, Reply::Appended(Appended { seq, at, dup }));
+            }
+            Err(reject) => self.refuse(conn, id, reject),
+        }
+    }
+
+    fn publish(&mut self, now: Now, fresh: Vec<(LogId, Vec<Entry>)>) {
+        for (log, entries) in fresh {
+            let keep = self.retention(&log);
+            if self.logs.entry(log).or_default().due.is_none() {
+                self.expire_at(log, now.wall.plus(keep));
+            }
+            self.push(log, entries);
+        }
+    }
+
+    fn retention(&self, log: &LogId) -> u64 {
+        let ms = match log {
+            LogId::Channel(_) => self.settings.message_retention_ms,
+            LogId::Mailbox(_) => self.settings.whisper_retention_ms,
+        };
+        if ms == 0 { u64::MAX } else { ms }
+    }
+
+    fn expire_at(&mut self, log: LogId, at: UnixMs) {
+        if let Some(state) = self.logs.get_mut(&log) {
+            state.due = Some(at);
+            self.due.insert((at, log));
+        }
+    }
+
+    pub(super) fn tick(&mut self, now: Now) {
+        self.end_leases(now);
+        self.end_enrolments(now);
+        self.flush_cursors();
+        self.refill();
+        for _ in 0..EXPIRE_LOGS {
+            let Some((at, log)) = self.due.first().copied().filter(|(at, _)| *at <= now.wall)
+            else {
+                break;
+            };
+            self.due.remove(&(at, log));
+            let keep = self.retention(&log);
+            let Some(state) = self.logs.get_mut(&log).filter(|state| !state.deleted) else {
+                continue;
+            };
+            state.due = None;
+            let write = Write::Expire {
+                log,
+                before: UnixMs(now.wall.0.saturating_sub(keep)),
+                steps: EXPIRE_STEPS,
+            };
+            self.put(write, Pending::Expire(log));
+        }
+    }
+
+    fn flush_cursors(&mut self) {
+        for ((log, reader), seq) in std::mem::take(&mut self.cursors) {
+            self.write(Write::Cursor { log, reader, seq });
+        }
+    }
+
+    pub(super) fn ack(&mut self, conn: ConnId, cursors: Vec<Cursor>) {
+        let Some((conn, session)) = self
+            .conns
+            .get(&conn)
+            .and_then(|c| Some((c, c.session.as_ref()?)))
+        else {
+            return;
+        };
+        let Some(reader) = session.mailbox else {
+            return;
+        };
+        for Cursor { log, seq } in cursors {
+            if let (true, Some(state)) = (conn.subs.contains_key(&log), self.logs.get(&log)) {
+                let cursor = self.cursors.entry((log, reader)).or_default();
+                *cursor = (*cursor).max(seq.min(state.head));
+            }
+        }
+    }
+
+    pub(super) fn drain(&mut self, now: Now) {
+        self.draining = true;
+        self.flush_cursors();
+        self.sign_checkpoint(now, 1);
+        let conns: Vec<ConnId> = self.conns.keys().copied().collect();
+        for conn in conns {
+            // Spread the return over five seconds.
+            let delay = conn.0.wrapping_mul(2_654_435_761) % 5_000;
+            let reason = Reject::new(Code::Draining, "the server is going away");
+            self.end(now.mono, conn, Close::Draining, reason.retry_after(delay));
+        }
+    }
+
+    fn sign_checkpoint(&mut self, now: Now, rows: u64) {
+        if self.audit.n >= self.checkpoint_n + rows {
+            let rec = audit::checkpoint(&self.audit, now.wall, &self.settings.secret);
+            self.checkpoint_n = self.audit.n;
+            self.checkpoint = Some(rec.clone());
+            self.write(Write::Checkpoint { rec });
+        }
+    }
+}
+
+/// Returns whether the hub has acted on a write before it was durable.
+const fn is_change(write: &Write) -> bool {
+    match write {
+        Write::Append { .. }
+        | Write::Mailbox { .. }
+        | Write::Cursor { .. }
+        | Write::Checkpoint { .. }
+        | Write::Expire { .. } => false,
+        Write::Ctl { .. }
+        | Write::Ident { .. }
+        | Write::Standing { .. }
+        | Write::ServerInvite(_)
+        | Write::Redeemed { .. }
+        | Write::InviteBox { .. }
+        | Write::Freeze { .. }
+        | Write::Delete { .. }
+        | Write::Audit { .. } => true,
+    }
+}
+
+fn appended(write: Write) -> Option<(LogId, EntryBody)> {
+    match write {
+        Write::Append { log, env, .. } => Some((log, EntryBody::Env(env.envelope))),
+        Write::Ctl { channel, rec } => Some((LogId::Channel(channel), EntryBody::Ctl(rec))),
+        _ => None,
+    }
+}

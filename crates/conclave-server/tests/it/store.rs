@@ -1,0 +1,365 @@
+//! One story and random writes, against every store: they agree in every outcome and every page.
+
+use conclave_proto::entry::{Envelope, Header, Parsed, Route, Suite};
+use conclave_proto::frame::reply::EntryPage;
+use conclave_proto::id::{
+    Blob, ChannelId, EnvelopeNonce, LogId, MailboxId, MsgId, RecipientKeyId, SenderSid, SlotId,
+    UserId,
+};
+use conclave_proto::key::{MachineKey, Signature};
+use conclave_proto::time::UnixMs;
+use conclave_server::audit;
+use conclave_server::store::memory::MemoryStore;
+use conclave_server::store::sqlite::SqliteStore;
+use conclave_server::store::{Bound, Outcome, Page, PageQuery, Select, Store, Write};
+use proptest::prelude::*;
+
+const CHANNEL: ChannelId = ChannelId::new([7; 16]);
+const MAILBOX: MailboxId = MailboxId::new([9; 16]);
+
+fn env(sender: u8, ctr: u64, msg: u8, route: Route, text: &str) -> Box<Parsed> {
+    let header = Header {
+        suite: Suite::Clear,
+        channel: CHANNEL,
+        epoch: 0,
+        sender: "ana/laptop/work".parse().unwrap(),
+        sender_key: MachineKey::new([sender; 32]),
+        sid: SenderSid::new([sender; 8]),
+        ctr,
+        msg_id: MsgId::new([msg; 16]),
+        ts: UnixMs(5),
+        route,
+        recipient_key: RecipientKeyId::new([0; 8]),
+        hop: 0,
+        flags: 0,
+    };
+    let envelope = Envelope {
+        header: header.to_bytes(),
+        nonce: EnvelopeNonce::new([0; 24]),
+        ct: text.as_bytes().into(),
+        sig: Signature::new([3; 64]),
+    };
+    Box::new(Parsed { header, envelope })
+}
+
+fn append(sender: u8, ctr: u64, msg: u8, route: Route, text: &str) -> Write {
+    Write::Append {
+        log: LogId::Channel(CHANNEL),
+        env: env(sender, ctr, msg, route, text),
+        bound: None,
+    }
+}
+
+fn say(sender: u8, ctr: u64, msg: u8) -> Write {
+    append(sender, ctr, msg, Route::Everyone, "hello")
+}
+
+fn whisper(ctr: u64, msg: u8) -> Write {
+    Write::Append {
+        log: LogId::Mailbox(MAILBOX),
+        env: env(
+            1,
+            ctr,
+            msg,
+            Route::Whisper("bob/pc/x".parse().unwrap()),
+            "psst",
+        ),
+        bound: Some(Bound {
+            reader: MAILBOX,
+            items: 2,
+            bytes: 100_000,
+        }),
+    }
+}
+
+fn ctl(text: &str) -> Write {
+    Write::Ctl {
+        channel: CHANNEL,
+        rec: Blob::from(text.as_bytes()),
+    }
+}
+
+fn mailbox() -> Write {
+    Write::Mailbox {
+        mailbox: MAILBOX,
+        user: UserId::new([2; 32]),
+        path: "bob/pc/x".parse().unwrap(),
+    }
+}
+
+fn page(store: &mut dyn Store, log: LogId, after: u64, select: Select) -> EntryPage {
+    let query = PageQuery::Log {
+        log,
+        after,
+        limit: 256,
+        select,
+    };
+    match store.page(&query).unwrap() {
+        Page::Entries(page) => page,
+        Page::Audit(_) => panic!("asked for entries"),
+    }
+}
+
+/// Runs a test against a store of each kind.
+fn each(test: impl Fn(&mut dyn Store)) {
+    test(&mut MemoryStore::new());
+    let dir = tempfile::tempdir().unwrap();
+    test(&mut SqliteStore::open(&dir.path().join("store.db")).unwrap());
+}
+
+fn one(store: &mut dyn Store, at: u64, write: Write) -> Outcome {
+    store.commit(UnixMs(at), &[write]).unwrap()[0]
+}
+
+#[test]
+fn entries_get_dense_places_and_duplicates_their_first_one() {
+    each(|store| {
+        let batch = [ctl("create"), say(1, 1, 1), say(1, 2, 2), say(2, 1, 3)];
+        let outcomes = store.commit(UnixMs(10), &batch).unwrap();
+        let seqs: Vec<_> = (1..=4).map(|seq| Outcome::Appended { seq }).collect();
+        assert_eq!(outcomes, seqs);
+        let first = Outcome::Duplicate {
+            seq: 2,
+            at: UnixMs(10),
+        };
+        assert_eq!(one(store, 20, say(1, 1, 1)), first);
+        let other = append(1, 3, 1, Route::Everyone, "other bytes");
+        assert_eq!(one(store, 20, other), Outcome::IdReuse);
+        assert_eq!(page(store, LogId::Channel(CHANNEL), 0, Select::All).head, 4);
+    });
+}
+
+#[test]
+fn a_refused_entry_inside_a_pipelined_window_refuses_what_follows_it() {
+    each(|store| {
+        one(store, 1, ctl("create"));
+        let batch = [say(1, 1, 1), say(1, 3, 3), say(1, 4, 4), say(1, 2, 2)];
+        let outcomes = store.commit(UnixMs(2), &batch).unwrap();
+        let gap = Outcome::CounterGap { expected: 2 };
+        let places = [
+            Outcome::Appended { seq: 2 },
+            gap,
+            gap,
+            Outcome::Appended { seq: 3 },
+        ];
+        assert_eq!(outcomes, places);
+    });
+}
+
+#[test]
+fn a_slot_is_written_only_at_the_version_that_was_read() {
+    each(|store| {
+        one(store, 1, ctl("create"));
+        let slot = SlotId::new([1; 16]);
+        let set = |ctr, msg, version| append(1, ctr, msg, Route::State(slot, version), "v");
+        assert_eq!(one(store, 1, set(1, 1, 0)), Outcome::Appended { seq: 2 });
+        let taken = Outcome::VersionMismatch { current: 2 };
+        assert_eq!(one(store, 1, set(2, 2, 0)), taken);
+        assert_eq!(one(store, 1, set(2, 2, 2)), Outcome::Appended { seq: 3 });
+        assert_eq!(
+            one(store, 1, set(3, 3, u64::MAX)),
+            Outcome::Appended { seq: 4 }
+        );
+    });
+}
+
+#[test]
+fn a_full_mailbox_refuses_until_its_owner_reads() {
+    each(|store| {
+        assert_eq!(one(store, 1, whisper(1, 1)), Outcome::NoLog);
+        one(store, 1, mailbox());
+        assert_eq!(one(store, 1, whisper(1, 1)), Outcome::Appended { seq: 1 });
+        assert_eq!(one(store, 1, whisper(2, 2)), Outcome::Appended { seq: 2 });
+        assert_eq!(one(store, 1, whisper(3, 3)), Outcome::InboxFull);
+        let cursor = Write::Cursor {
+            log: LogId::Mailbox(MAILBOX),
+            reader: MAILBOX,
+            seq: 1,
+        };
+        one(store, 1, cursor);
+        assert_eq!(one(store, 1, whisper(3, 3)), Outcome::Appended { seq: 3 });
+    });
+}
+
+#[test]
+fn what_retention_removed_is_one_gap_and_control_records_stay() {
+    each(|store| {
+        let log = LogId::Channel(CHANNEL);
+        let batch = [ctl("create"), say(1, 1, 1), ctl("add"), say(1, 2, 2)];
+        store.commit(UnixMs(10), &batch).unwrap();
+        one(store, 90, say(1, 3, 3));
+        let expire = Write::Expire {
+            log,
+            before: UnixMs(50),
+            steps: 100,
+        };
+        let kept = Outcome::Expired {
+            oldest: 5,
+            at: Some(UnixMs(90)),
+        };
+        assert_eq!(one(store, 100, expire), kept);
+        let page = page(store, log, 0, Select::All);
+        let seqs: Vec<u64> = page.entries.iter().map(|e| e.seq).collect();
+        assert_eq!(seqs, [1, 3, 5]);
+        let gap = page.gap.unwrap();
+        assert_eq!((gap.from, gap.to, gap.missing), (2, 4, 2));
+        assert_eq!(gap.reason, "retention");
+    });
+}
+
+#[test]
+fn a_reopened_database_has_everything_that_was_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("store.db");
+    let mut store = SqliteStore::open(&file).unwrap();
+    store
+        .commit(UnixMs(1), &[ctl("create"), say(1, 1, 1), mailbox()])
+        .unwrap();
+    let reader = store.reader().unwrap();
+    let (before, audit) = (store.load().unwrap(), one(&mut store, 1, audit_row("a")));
+    // As a killed process leaves it: neither checkpointed nor closed.
+    let copy = dir.path().join("copy.db");
+    std::fs::copy(&file, &copy).unwrap();
+    std::fs::copy(
+        dir.path().join("store.db-wal"),
+        dir.path().join("copy.db-wal"),
+    )
+    .unwrap();
+    drop(reader);
+    let mut again = SqliteStore::open(&copy).unwrap();
+    let after = again.load().unwrap();
+    assert_eq!(after.logs, before.logs);
+    assert_eq!(after.ctl, before.ctl);
+    assert!(matches!(audit, Outcome::Audited(head) if Some(head) == after.audit));
+    let first = Outcome::Duplicate {
+        seq: 2,
+        at: UnixMs(1),
+    };
+    assert_eq!(one(&mut again, 2, say(1, 1, 1)), first);
+    assert_eq!(
+        one(&mut again, 2, say(1, 2, 2)),
+        Outcome::Appended { seq: 3 }
+    );
+}
+
+#[test]
+fn a_message_of_200_bytes_takes_at_most_900_bytes_of_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("store.db");
+    let mut store = SqliteStore::open(&file).unwrap();
+    one(&mut store, 1, ctl("create"));
+    let text = "x".repeat(300);
+    for round in 0..40_u64 {
+        let batch: Vec<Write> = (0..250)
+            .map(|i| {
+                let ctr = round * 250 + i + 1;
+                let mut env = env(1, ctr, 0, Route::Everyone, &text);
+                let mut id = [0; 16];
+                // Spread like random ids.
+                id[..8].copy_from_slice(&ctr.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
+                env.header.msg_id = MsgId::new(id);
+                env.envelope.header = env.header.to_bytes();
+                let log = LogId::Channel(CHANNEL);
+                Write::Append {
+                    log,
+                    env,
+                    bound: None,
+                }
+            })
+            .collect();
+        let outcomes = store.commit(UnixMs(2), &batch).unwrap();
+        assert!(
+            outcomes
+                .iter()
+                .all(|o| matches!(o, Outcome::Appended { .. }))
+        );
+    }
+    drop(store);
+    let bytes = std::fs::metadata(&file).unwrap().len();
+    assert!(bytes < 900 * 10_000, "{} bytes a message", bytes / 10_000);
+}
+
+fn audit_row(text: &str) -> Write {
+    Write::Audit {
+        entry: text.to_owned(),
+    }
+}
+
+#[test]
+fn a_changed_audit_row_is_named() {
+    each(|store| {
+        let rows: Vec<Write> = ["a", "b", "c"].map(audit_row).into();
+        store.commit(UnixMs(1), &rows).unwrap();
+        let all = PageQuery::Audit { after: 0, limit: 9 };
+        let Page::Audit(mut page) = store.page(&all).unwrap() else {
+            panic!("asked for the audit log");
+        };
+        assert_eq!(audit::verify(None, &page.rows), None);
+        page.rows[1].entry = "B".to_owned();
+        assert_eq!(audit::verify(None, &page.rows), Some(2));
+        let last = PageQuery::Audit { after: 2, limit: 9 };
+        let Page::Audit(tail) = store.page(&last).unwrap() else {
+            panic!("asked for the audit log");
+        };
+        assert_eq!(tail.rows[0], page.rows[2]);
+    });
+}
+
+fn any_write() -> impl Strategy<Value = Write> {
+    let route = prop_oneof![
+        3 => Just(Route::Everyone),
+        2 => (0_u8..3, prop_oneof![Just(0), Just(u64::MAX), 1_u64..6])
+            .prop_map(|(slot, version)| Route::State(SlotId::new([slot; 16]), version)),
+        1 => (0_u8..3).prop_map(|item| Route::Memory(MsgId::new([item; 16]), 0)),
+    ];
+    let log = prop_oneof![Just(LogId::Channel(CHANNEL)), Just(LogId::Mailbox(MAILBOX))];
+    prop_oneof![
+        12 => (0_u8..2, 1_u64..6, 0_u8..12, route, 0_usize..2)
+            .prop_map(|(s, ctr, msg, route, t)| append(s, ctr, msg, route, ["a", "b"][t])),
+        4 => (1_u64..6, 0_u8..8).prop_map(|(ctr, msg)| whisper(ctr, msg)),
+        2 => Just(ctl("ctl")),
+        2 => Just(mailbox()),
+        1 => Just(audit_row("row")),
+        1 => (log.clone(), 0_u64..9).prop_map(|(log, seq)| Write::Cursor { log, reader: MAILBOX, seq }),
+        2 => (log.clone(), 0_u64..40, 1_u32..4)
+            .prop_map(|(log, before, steps)| Write::Expire { log, before: UnixMs(before), steps }),
+        1 => (log, any::<bool>()).prop_map(|(log, frozen)| Write::Freeze { log, frozen }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_writes_have_the_same_outcomes_in_every_store(
+        batches in prop::collection::vec(prop::collection::vec(any_write(), 1..8), 1..12)
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut memory = MemoryStore::new();
+        let mut sqlite = SqliteStore::open(&dir.path().join("store.db")).unwrap();
+        for (i, batch) in batches.iter().enumerate() {
+            let at = UnixMs(i as u64 * 3 + 1);
+            let mut batch = batch.clone();
+            for write in &mut batch {
+                if let Write::Expire { before, .. } = write {
+                    // Nothing that is stored now can be old already.
+                    *before = at.min(*before);
+                }
+            }
+            let expected = memory.commit(at, &batch).unwrap();
+            prop_assert_eq!(sqlite.commit(at, &batch).unwrap(), expected);
+        }
+        for log in [LogId::Channel(CHANNEL), LogId::Mailbox(MAILBOX)] {
+            for after in 0..4 {
+                for select in [Select::All, Select::Ctl] {
+                    let expected = page(&mut memory, log, after, select);
+                    prop_assert_eq!(page(&mut sqlite, log, after, select), expected);
+                }
+            }
+        }
+        let (mut expected, mut found) = (memory.load().unwrap(), sqlite.load().unwrap());
+        // The time of the newest entry is that of the newest commit in the store that forgets.
+        (expected.at, found.at) = (UnixMs(0), UnixMs(0));
+        prop_assert_eq!(found, expected);
+    }
+}
