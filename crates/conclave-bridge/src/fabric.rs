@@ -1,10 +1,11 @@
 //! What a session needs of one server, so that the rules of a session can be tested without one.
 //!
-//! [`crate::home`] implements it over the client; nothing here decides anything.
+//! [`crate::remote`] implements it over the client; nothing here decides anything.
 
 use crate::policy::{Lowered, Policy};
 use crate::state::{Age, Message};
 use crate::tool::args::Object;
+use conclave_proto::channel_log::{Mode, Role, Visibility};
 use conclave_proto::id::{ChannelId, InviteId, LogId, MsgId, ServerId};
 use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::reject::Reject;
@@ -29,42 +30,16 @@ pub enum Event {
 pub struct ChannelView {
     /// Its id.
     pub id: ChannelId,
-    /// Its name.
+    /// Its name, or part of its id where the name is not known.
     pub name: Name,
-    /// `public`, `unlisted` or `private`.
-    pub visibility: &'static str,
-    /// `signed`: the server can read; or `e2e`.
-    pub mode: &'static str,
+    /// Who can enter.
+    pub visibility: Visibility,
+    /// Who can read.
+    pub mode: Mode,
     /// The user's role, if a member.
     pub role: Option<Role>,
     /// Whether this session follows it.
     pub followed: bool,
-}
-
-/// A role in a channel, lowest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Reads.
-    Reader,
-    /// Reads and writes.
-    Member,
-    /// Moderates.
-    Admin,
-    /// Made it.
-    Owner,
-}
-
-impl Role {
-    /// Returns the role's word.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Reader => "reader",
-            Self::Member => "member",
-            Self::Admin => "admin",
-            Self::Owner => "owner",
-        }
-    }
 }
 
 /// A session of a peer, as the server lists it.
@@ -137,8 +112,8 @@ pub enum Act {
     Delete,
     /// Give it another name.
     Rename(Name),
-    /// `public`, `unlisted` or `private`.
-    SetVisibility(String),
+    /// Change who can enter.
+    SetVisibility(Visibility),
     /// Add a user.
     Add(Name, Role),
     /// Remove a user.
@@ -174,7 +149,12 @@ pub trait Fabric: Send {
     /// Stops following.
     fn unfollow(&self, channel: ChannelId) -> Later<()>;
     /// Creates a channel: name, visibility, topic.
-    fn create(&self, name: Name, visibility: String, topic: Option<String>) -> Later<ChannelView>;
+    fn create(
+        &self,
+        name: Name,
+        visibility: Visibility,
+        topic: Option<String>,
+    ) -> Later<ChannelView>;
     /// Says something. Ends with a stored place, or queued, or a refusal.
     fn send(&self, draft: Draft) -> Later<Sent>;
     /// Lists sessions.

@@ -1,4 +1,4 @@
-//! The MCP server on stdio: what Claude Code and other hosts see (`docs/hosts.md` has the shapes).
+//! The MCP server on stdio: what Claude Code and other hosts see.
 //!
 //! It only translates: every call becomes a [`Command`] to the session task and always ends. Three
 //! traps it avoids: `server/discover` is refused so that the host opens with `initialize`; pushes start

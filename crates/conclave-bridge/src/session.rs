@@ -13,6 +13,7 @@ use crate::policy::Levels;
 use crate::state::{Age, Home, HomeId, Input, Output, State, UNREAD_MAX};
 use crate::tool::answer::{ANSWER_BYTES_MAX, Answer, Failure};
 use crate::tool::{self, Reply, Step};
+use conclave_proto::channel_log::Role;
 use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, Now, UnixMs};
@@ -300,7 +301,7 @@ impl Session {
             .iter()
             .filter(|channel| channel.role.is_some());
         let channels = joined
-            .map(|c| (c.id, c.role >= Some(crate::fabric::Role::Admin)))
+            .map(|c| (c.id, c.role >= Some(Role::Admin)))
             .collect();
         let levels = Levels::new(view.policy, view.lowered);
         let home_view = Home {

@@ -85,7 +85,7 @@ impl Session {
             }
             (Some(last), false) => {
                 fitting.push(last);
-                let candidates = fitting.iter().map(|f| exact_name(&f.channel)).collect();
+                let candidates = fitting.iter().map(|f| told_apart(f, &fitting)).collect();
                 Err(Failure::ambiguous("channels", candidates))
             }
         }
@@ -109,6 +109,17 @@ fn is_named(channel: &ChannelView, wanted: &str) -> bool {
 pub(crate) fn exact_name(channel: &ChannelView) -> String {
     let [a, b, ..] = channel.id.as_bytes();
     format!("{}~{a:02x}{b:02x}", channel.name)
+}
+
+/// Returns a channel's name, exact where another has the same.
+fn told_apart(found: &Found, all: &[Found]) -> String {
+    let same = all
+        .iter()
+        .filter(|other| other.channel.name == found.channel.name);
+    match same.count() {
+        1 => found.channel.name.to_string(),
+        _ => exact_name(&found.channel),
+    }
 }
 
 fn names(joined: &[Found]) -> Vec<String> {

@@ -2,9 +2,11 @@
 
 use super::answer::{Answer, Failure};
 use super::args::Args;
+use super::channels::visibility;
 use super::{Step, Verb};
-use crate::fabric::{Act, Role};
+use crate::fabric::Act;
 use crate::session::Session;
+use conclave_proto::channel_log::{Role, Visibility};
 use conclave_proto::name::Name;
 
 const INVITE_S_DEFAULT: u64 = 7 * 24 * 60 * 60;
@@ -31,7 +33,7 @@ fn read(verb: Verb, args: &Args) -> Result<Act, Failure> {
             let name = Name::claim(args.needed("name").trim_start_matches('#'));
             Act::Rename(name.map_err(|e| Failure::arguments(format!("`name`: {e}")))?)
         }
-        Verb::SetVisibility => Act::SetVisibility(args.needed("visibility").to_owned()),
+        Verb::SetVisibility => Act::SetVisibility(visibility(args).unwrap_or(Visibility::Private)),
         Verb::AclAdd => {
             let role = match args.text("role") {
                 Some("reader") => Role::Reader,

@@ -7,6 +7,7 @@ use crate::fabric::{ChannelView, Later, PeerView};
 use crate::policy::{Level, Scope};
 use crate::session::{Session, exact_name};
 use crate::state::HomeId;
+use conclave_proto::channel_log::{Mode, Role, Visibility};
 use conclave_proto::id::ChannelId;
 use conclave_proto::name::Name;
 use serde_json::{Value, json};
@@ -76,9 +77,9 @@ fn describe(session: &Session, home: HomeId, channel: &ChannelView, all: &[Chann
         > 1;
     json!({
         "channel": if twin { exact_name(channel) } else { channel.name.to_string() },
-        "visibility": channel.visibility,
-        "server_can_read": channel.mode == "signed",
-        "role": channel.role.map(crate::fabric::Role::as_str),
+        "visibility": channel.visibility.as_str(),
+        "server_can_read": channel.mode == Mode::Signed,
+        "role": channel.role.map(Role::as_str),
         "level": session.state.level(home, Scope::Channel(channel.id)).as_str(),
         "followed": channel.followed,
     })
@@ -163,8 +164,8 @@ fn joined(
     }
     Ok(Answer::ok()
         .with("channel", channel.name.as_str())
-        .with("visibility", channel.visibility)
-        .with("server_can_read", channel.mode == "signed")
+        .with("visibility", channel.visibility.as_str())
+        .with("server_can_read", channel.mode == Mode::Signed)
         .with("level", session.state.level(home, scope).as_str()))
 }
 
@@ -233,10 +234,19 @@ pub(super) fn create(session: &mut Session, args: &Args) -> Result<Step, Failure
     let home = session.find_home(args)?;
     let name = Name::claim(args.needed("name").trim_start_matches('#'))
         .map_err(|e| Failure::arguments(format!("`name`: {e}")))?;
-    let visibility = args.text("visibility").unwrap_or("private").to_owned();
+    let visibility = visibility(args).unwrap_or(Visibility::Private);
     let topic = args.text("topic").map(str::to_owned);
     let created: Later<ChannelView> = session.fabric(home)?.create(name, visibility, topic);
     Ok(Step::later_or(created, move |session, _, channel| {
         joined(session, home, &channel, None)
     }))
+}
+
+/// Returns the visibility a call names; the table says that it is one of three words.
+pub(super) fn visibility(args: &Args) -> Option<Visibility> {
+    Some(match args.text("visibility")? {
+        "public" => Visibility::Public,
+        "unlisted" => Visibility::Unlisted,
+        _ => Visibility::Private,
+    })
 }

@@ -134,7 +134,7 @@ async fn lesson_25_send_appears_when_the_level_is_raised_and_goes_when_it_is_low
 async fn moderation_is_on_offer_to_admins_only() {
     let mut desk = Desk::open(world()).await;
     assert!(!desk.tools().await.contains(&"kick".to_owned()));
-    let role = Some(conclave_bridge::fabric::Role::Admin);
+    let role = Some(conclave_proto::channel_log::Role::Admin);
     desk.fake
         .0
         .send_modify(|world| world.view.channels[0].role = role);

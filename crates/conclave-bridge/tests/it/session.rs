@@ -407,3 +407,76 @@ async fn moderation_reaches_the_server_as_typed_acts() {
         .await;
     assert!(failed && facts["error"] == "invalid_arguments");
 }
+
+fn two_servers() -> Vec<crate::world::World> {
+    let mut other = world();
+    other.view.name = "work".into();
+    other.view.id = conclave_proto::id::ServerId::new([8; 32]);
+    other.view.url = "https://work.example".into();
+    other.view.channels = vec![crate::world::channel(ChannelId::new([4; 16]), "dev")];
+    vec![world(), other]
+}
+
+#[tokio::test]
+async fn with_two_servers_a_channel_is_found_where_it_is() {
+    let mut desk = Desk::open_all(two_servers()).await;
+    assert!(
+        !desk
+            .call("send_channel", json!({"channel": "dev", "text": "x"}))
+            .await
+            .2
+    );
+    let sent: Vec<usize> = desk
+        .fakes
+        .iter()
+        .map(|fake| fake.0.borrow().sent.len())
+        .collect();
+    assert_eq!(sent, [0, 1]);
+    let (facts, ..) = desk.call("send_channel", json!({"text": "x"})).await;
+    assert_eq!(
+        (facts["error"].as_str(), &facts["candidates"]),
+        (Some("ambiguous"), &json!(["ops", "dev"]))
+    );
+    let (facts, ..) = desk
+        .call("whisper", json!({"to": "bob/laptop/main", "text": "x"}))
+        .await;
+    assert_eq!(
+        (facts["error"].as_str(), &facts["candidates"]),
+        (Some("ambiguous"), &json!(["local", "work"]))
+    );
+    let whisper = json!({"to": "bob/laptop/main", "text": "x", "server": "https://work.example/"});
+    assert!(!desk.call("whisper", whisper).await.2);
+    assert_eq!(desk.fakes[1].0.borrow().sent.len(), 2);
+}
+
+#[tokio::test]
+async fn with_two_servers_an_answer_goes_where_the_question_came_from() {
+    let mut desk = Desk::open_all(two_servers()).await;
+    let asked = Message {
+        home: conclave_bridge::state::HomeId(1),
+        ..whisper(1, "q")
+    };
+    desk.event(Event::Message(asked.into(), Age::Live)).await;
+    assert_eq!(desk.push().await["params"]["meta"]["server"], "work");
+    let answer = json!({"to": "bob/laptop/main", "text": "a", "reply_to": id(1)});
+    assert!(!desk.call("whisper", answer).await.2);
+    assert_eq!(desk.fakes[1].0.borrow().sent.len(), 1);
+    assert_eq!(desk.fakes[1].0.borrow().shown, [MsgId::new([1; 16])]);
+}
+
+#[tokio::test]
+async fn with_two_servers_levels_are_lowered_where_it_is_said() {
+    let mut desk = Desk::open_all(two_servers()).await;
+    desk.call("set_perm", json!({"level": "notify", "server": "work"}))
+        .await;
+    let (facts, ..) = desk
+        .call("send_channel", json!({"channel": "dev", "text": "x"}))
+        .await;
+    assert_eq!(facts["error"], "level");
+    assert!(
+        !desk
+            .call("send_channel", json!({"channel": "ops", "text": "x"}))
+            .await
+            .2
+    );
+}

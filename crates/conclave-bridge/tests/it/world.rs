@@ -7,6 +7,7 @@ use conclave_bridge::session;
 use conclave_bridge::state::{Age, HomeId, Message, Place};
 use conclave_bridge::tool::args::Object;
 use conclave_bridge::trust::Sender;
+use conclave_proto::channel_log::{Mode, Role, Visibility};
 use conclave_proto::id::{ChannelId, LogId, MailboxId, MsgId, ServerId, UserId};
 use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
@@ -32,8 +33,8 @@ pub(crate) fn channel(id: ChannelId, name: &str) -> ChannelView {
     ChannelView {
         id,
         name: Name::new(name).unwrap(),
-        visibility: "private",
-        mode: "signed",
+        visibility: Visibility::Private,
+        mode: Mode::Signed,
         role: Some(Role::Member),
         followed: true,
     }
@@ -173,7 +174,7 @@ impl Fabric for Fake {
     fn unfollow(&self, id: ChannelId) -> Later<()> {
         self.reply(move |world| set_followed(world, id, false))
     }
-    fn create(&self, name: Name, _: String, _: Option<String>) -> Later<ChannelView> {
+    fn create(&self, name: Name, _: Visibility, _: Option<String>) -> Later<ChannelView> {
         self.reply(move |world| {
             let view = channel(ChannelId::new([6; 16]), name.as_str());
             world.view.channels.push(ChannelView {
@@ -262,6 +263,7 @@ pub(crate) struct Desk {
     input: WriteHalf<DuplexStream>,
     output: BufReader<ReadHalf<DuplexStream>>,
     pub(crate) fake: Fake,
+    pub(crate) fakes: Vec<Fake>,
     pub(crate) events: mpsc::Receiver<mpsc::Sender<(HomeId, Event)>>,
     pub(crate) session: tokio::task::JoinHandle<()>,
     sender: Option<mpsc::Sender<(HomeId, Event)>>,
@@ -273,18 +275,23 @@ pub(crate) struct Desk {
 impl Desk {
     /// Starts a session that has said nothing yet.
     pub(crate) fn new(world: World) -> Self {
+        Self::start(vec![world])
+    }
+
+    fn start(worlds: Vec<World>) -> Self {
         let (near, far) = tokio::io::duplex(1 << 20);
         let (output, input) = tokio::io::split(near);
         let (theirs_in, theirs_out) = tokio::io::split(far);
-        let fake = Fake(Arc::new(watch::Sender::new(world)));
+        let fake = |world| Fake(Arc::new(watch::Sender::new(world)));
+        let fakes: Vec<Fake> = worlds.into_iter().map(fake).collect();
         let (tell, events) = mpsc::channel(1);
-        let opened = fake.clone();
+        let opened = fakes.clone();
         let opener: session::Opener = Box::new(move |sender| {
-            opened.0.send_modify(|world| world.opened += 1);
+            opened[0].0.send_modify(|world| world.opened += 1);
             Box::pin(async move {
                 tell.send(sender).await.unwrap();
-                let homes: Vec<Box<dyn Fabric>> = vec![Box::new(opened)];
-                Ok(homes)
+                let boxed = |fake| -> Box<dyn Fabric> { Box::new(fake) };
+                Ok(opened.into_iter().map(boxed).collect())
             })
         });
         let host = mcp::serve(theirs_in, theirs_out, CancellationToken::new());
@@ -292,7 +299,8 @@ impl Desk {
         Self {
             input,
             output: BufReader::new(output),
-            fake,
+            fake: fakes[0].clone(),
+            fakes,
             events,
             session,
             sender: None,
@@ -303,7 +311,12 @@ impl Desk {
 
     /// Starts a session and opens it as the host does.
     pub(crate) async fn open(world: World) -> Self {
-        let mut desk = Self::new(world);
+        Self::open_all(vec![world]).await
+    }
+
+    /// Starts a session on several servers and opens it.
+    pub(crate) async fn open_all(worlds: Vec<World>) -> Self {
+        let mut desk = Self::start(worlds);
         desk.line(&initialize().to_string()).await;
         assert_eq!(desk.read().await["id"], 0);
         desk.line(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
