@@ -53,7 +53,8 @@ where
         nonce: HandshakeNonce::new(*nonce),
         seed: seed.try_into().map_or(0, u64::from_be_bytes),
     };
-    let mut connection = Connection {
+    // Boxed: a task keeps room for every copy a future makes of what moves through it.
+    let mut connection = Box::new(Connection {
         socket: Socket::new(upgraded.io, upgraded.read, offer.encoding).await,
         machine: ServerConnection::new(config, shared.clock.now()),
         conn,
@@ -63,7 +64,7 @@ where
         ending: None,
         pass,
         shared,
-    };
+    });
     connection.live(outbox).await;
 }
 

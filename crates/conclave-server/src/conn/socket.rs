@@ -24,6 +24,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// How long the other end may take for its part of closing.
 const LINGER: Duration = Duration::from_secs(2);
+/// How much is read at once; every connection holds a buffer of this size.
+const READ_BYTES: usize = 2 * 1024;
 /// Small frames are gathered up to this size before they are written.
 const GATHER_BYTES: usize = 16 * 1024;
 
@@ -67,14 +69,16 @@ enum Item {
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     pub(super) async fn new(io: S, read: Bytes, encoding: Encoding) -> Self {
         let config = WebSocketConfig::default()
-            .read_buffer_size(4096)
+            .read_buffer_size(READ_BYTES)
             .write_buffer_size(GATHER_BYTES)
             .max_write_buffer_size(1024 * 1024)
             .max_message_size(Some(FRAME_BYTES_MAX))
             .max_frame_size(Some(FRAME_BYTES_MAX));
+        // Copied and dropped: what hyper read stands in a buffer far larger than it.
+        let part = read.to_vec();
+        drop(read);
         Self {
-            ws: WebSocketStream::from_partially_read(io, read.into(), Role::Server, Some(config))
-                .await,
+            ws: WebSocketStream::from_partially_read(io, part, Role::Server, Some(config)).await,
             encoding,
             queue: VecDeque::new(),
             flushing: false,
