@@ -138,6 +138,9 @@ impl Driver {
             if let Command::Disconnected { conn } = &command {
                 self.outboxes.remove(conn);
             }
+            if matches!(command, Command::Tick) {
+                self.sweep();
+            }
             let now = self.now();
             self.state.handle(now, command);
         }
@@ -150,6 +153,19 @@ impl Driver {
             tell.send(()).ok();
         }
         Ok(())
+    }
+
+    /// Forgets connections whose task ended without a word.
+    fn sweep(&mut self) {
+        let now = self.now();
+        let state = &mut self.state;
+        self.outboxes.retain(|conn, outbox| {
+            let lives = !outbox.is_closed();
+            if !lives {
+                state.handle(now, Command::Disconnected { conn: *conn });
+            }
+            lives
+        });
     }
 
     fn now(&mut self) -> Now {

@@ -16,6 +16,7 @@ use conclave_proto::time::{Now, UnixMs};
 /// How many logs retention looks at per tick, and how many entries of each.
 const EXPIRE_LOGS: usize = 8;
 const EXPIRE_STEPS: u32 = 256;
+const DAY_MS: u64 = 86_400_000;
 
 impl HubState {
     /// Takes what has to be committed now, possibly nothing.
@@ -161,12 +162,20 @@ impl HubState {
         }
     }
 
+    /// Returns how long entries of a log are kept: the server's bound, or a shorter one of the channel.
     fn retention(&self, log: &LogId) -> u64 {
-        let ms = match log {
-            LogId::Channel(_) => self.settings.message_retention_ms,
-            LogId::Mailbox(_) => self.settings.whisper_retention_ms,
-        };
-        if ms == 0 { u64::MAX } else { ms }
+        let forever = |ms: u64| if ms == 0 { u64::MAX } else { ms };
+        match log {
+            LogId::Channel(id) => {
+                let days = self
+                    .dir
+                    .channel(id)
+                    .map_or(0, |c| c.log.limits().retention_days);
+                let own = forever(u64::from(days).saturating_mul(DAY_MS));
+                own.min(forever(self.settings.message_retention_ms))
+            }
+            LogId::Mailbox(_) => forever(self.settings.whisper_retention_ms),
+        }
     }
 
     fn expire_at(&mut self, log: LogId, at: UnixMs) {

@@ -5,16 +5,19 @@ use conclave_proto::admin::{Act, AdminBody};
 use conclave_proto::body::Head;
 use conclave_proto::channel_log::{Ctl, CtlBody, Role, Visibility};
 use conclave_proto::close::Close;
+use conclave_proto::codec::Encoding;
 use conclave_proto::frame::op::{AdminAct, IdentFetch, Op, Page as AuditQuery, ShowInvite};
 use conclave_proto::frame::reply::Reply;
 use conclave_proto::handshake::{Mode, redeem_message};
-use conclave_proto::id::{ChannelId, LogId};
+use conclave_proto::id::{ChannelId, LogId, SessionId};
 use conclave_proto::key::Secret;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
 use conclave_server::audit;
-use conclave_server::hub::{Bootstrap, Command, Registration};
+use conclave_server::clock::Clock;
+use conclave_server::hub::{self, Bootstrap, Command, Enter, Outgoing, Registration};
 use conclave_server::store::memory::MemoryStore;
+use conclave_server::store::sqlite::SqliteStore;
 use conclave_server::store::{
     CommitError, Outcome, Page, PageQuery, Read, Snapshot, Store, StoreError, Write,
 };
@@ -321,4 +324,78 @@ fn closed_registration_and_reserved_names_are_refused() {
     assert_eq!(reserved.ready.path.handle, name("admin-1"));
     let pinned = world.try_enter(hello(&ana.machine, "admin", true, 8), Mode::Auth);
     assert_eq!(pinned.unwrap_err().code, Code::NameInvalid);
+}
+
+/// A store whose next commit is done without saying so.
+struct Silent {
+    inner: SqliteStore,
+    next: Arc<AtomicBool>,
+}
+
+impl Read for Silent {
+    fn page(&mut self, query: &PageQuery) -> Result<Page, StoreError> {
+        self.inner.page(query)
+    }
+}
+
+impl Store for Silent {
+    fn commit(&mut self, at: UnixMs, writes: &[Write]) -> Result<Vec<Outcome>, CommitError> {
+        let outcomes = self.inner.commit(at, writes)?;
+        match self.next.swap(false, Ordering::Relaxed) {
+            true => Err(CommitError::Unknown(StoreError::Injected)),
+            false => Ok(outcomes),
+        }
+    }
+
+    fn load(&mut self) -> Result<Snapshot, StoreError> {
+        self.inner.load()
+    }
+
+    fn reader(&self) -> Result<Option<Box<dyn Read>>, StoreError> {
+        self.inner.reader()
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_commit_closes_everybody_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("store.db");
+    let next = Arc::new(AtomicBool::new(true));
+    let open = Box::new(move || {
+        let (inner, next) = (SqliteStore::open(&file)?, Arc::clone(&next));
+        Ok(Box::new(Silent { inner, next }) as Box<dyn Store>)
+    });
+    let tasks = tokio_util::task::TaskTracker::new();
+    let hub = hub::start(settings(), open, Clock::start(), &tasks)
+        .await
+        .unwrap();
+    let ana = Person::new("ana", 10);
+    let genesis = ana.genesis.clone();
+    let enter = |mode| {
+        Box::new(Enter {
+            hello: hello(&ana.machine, "work", false, 1),
+            mode,
+            session: SessionId::new([4; 16]),
+        })
+    };
+    let mut line = hub.connect(Encoding::Cbor).await.unwrap();
+    let (conn, entry) = (line.conn, enter(Mode::Register { genesis }));
+    hub.send(Command::Enter { conn, entry }).await.unwrap();
+    let last = line.outbox.recv().await;
+    assert!(
+        matches!(last, Some(Outgoing::Close(Close::Restarted, _))),
+        "{last:?}"
+    );
+    let mut line = hub.connect(Encoding::Cbor).await.unwrap();
+    let (conn, entry) = (line.conn, enter(Mode::Auth));
+    hub.send(Command::Enter { conn, entry }).await.unwrap();
+    let entered = line.outbox.recv().await;
+    assert!(
+        matches!(entered, Some(Outgoing::Entered(Ok(_)))),
+        "{entered:?}"
+    );
+    assert_eq!(hub.stats().await.unwrap().restarts, 1);
+    drop(hub);
+    tasks.close();
+    tasks.wait().await;
 }
