@@ -15,7 +15,7 @@ use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
 use conclave_server::audit;
 use conclave_server::clock::Clock;
-use conclave_server::hub::{self, Bootstrap, Command, Enter, Outgoing, Registration};
+use conclave_server::hub::{self, Bootstrap, Checked, Command, Enter, Outgoing, Registration, Who};
 use conclave_server::store::memory::MemoryStore;
 use conclave_server::store::sqlite::SqliteStore;
 use conclave_server::store::{
@@ -91,7 +91,7 @@ fn on_a_full_disk_appends_are_refused_and_reads_go_on() {
         wraps: Vec::new(),
         invite_box: None,
     });
-    let op = conclave_server::hub::Checked::new(op).unwrap();
+    let op = Checked::new(op).unwrap();
     let (conn, id) = (at.conn, 5);
     world.step(Command::Request { conn, id, op });
     full.store(false, Ordering::Relaxed);
@@ -162,7 +162,7 @@ fn a_channel_invite_makes_one_account_and_joins_the_channel() {
 #[test]
 fn minters_who_may_not_make_accounts_do_not() {
     let mut rules = settings();
-    rules.account_invites = conclave_server::hub::Who::Admins;
+    rules.account_invites = Who::Admins;
     let mut world = World::with(rules, Box::new(MemoryStore::new()));
     let (ana, bob) = (Person::new("ana", 10), Person::new("bob", 20));
     let at = world.register(&ana, "work");
