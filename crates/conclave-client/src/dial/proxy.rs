@@ -177,3 +177,29 @@ fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     }
     Some(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_proxy_spares_hosts_and_what_is_below_them() {
+        let spares = |no_proxy: &str, origin: &str| {
+            Proxies::new("http://proxy.test", no_proxy).spares(&origin.parse().unwrap())
+        };
+        for no_proxy in [
+            "chat.test",
+            " .Chat.test:7420, x",
+            "*.chat.test",
+            "test",
+            "*",
+        ] {
+            assert!(spares(no_proxy, "https://chat.test:7420"), "{no_proxy}");
+            assert!(spares(no_proxy, "https://eu.chat.test:7420"), "{no_proxy}");
+        }
+        assert!(spares("[2001:db8::1]", "https://[2001:db8::1]"));
+        for no_proxy in ["", ",", "eu.chat.test", "hat.test", "chat.test:443"] {
+            assert!(!spares(no_proxy, "https://chat.test:7420"), "{no_proxy}");
+        }
+    }
+}

@@ -1,1 +1,7 @@
 //! Integration tests of this crate: one binary, one module a topic.
+
+#![cfg(test)]
+
+mod dial;
+mod home;
+mod owner;
