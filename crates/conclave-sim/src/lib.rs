@@ -1,1 +1,13 @@
 //! Whole-system simulation: the real machines under a seeded, hostile network.
+//!
+//! Real are the links, the connections, the hub and the memory store; simulated are time, sockets,
+//! crashes and failing commits. `world` runs a seed, `model` knows what must be true, `invariant`
+//! compares.
+
+pub mod invariant;
+pub mod model;
+pub mod net;
+pub mod person;
+pub mod server;
+pub mod session;
+pub mod world;
