@@ -101,6 +101,8 @@ pub struct Link {
     heartbeat_ms: u64,
     jitter: Jitter,
     backoff: Backoff,
+    /// How many times in a row another session with our instance took our place.
+    superseded: u8,
     outputs: VecDeque<Output>,
 }
 
@@ -120,6 +122,7 @@ impl Link {
             heartbeat_ms: HEARTBEAT_MS,
             jitter,
             backoff: Backoff::default(),
+            superseded: 0,
             outputs: VecDeque::new(),
         };
         link.dial(now);
@@ -255,7 +258,7 @@ impl Link {
             | State::ExpectChallenge { .. }
             | State::ExpectReady
             | State::Open { .. } => {
-                let (reason, retry) = self.judge(reason);
+                let (reason, retry) = self.judge(now, reason);
                 // The socket is gone already: there is nothing to hang up.
                 self.fall(now, reason, retry);
                 Ok(())
@@ -284,6 +287,7 @@ impl Link {
             && now.mono.since(since) >= BACKOFF_RESET_MS
         {
             self.backoff.reset();
+            self.superseded = 0;
         }
         self.timers.clear();
         self.requests.down();
@@ -326,7 +330,7 @@ impl Link {
                 }
                 Timer::Silence => return Err((DownReason::Silent, Retry::Later)),
                 Timer::Farewell => {
-                    return Err(self.judge(&Disconnect::Failed("no close".to_owned())));
+                    return Err(self.judge(now, &Disconnect::Failed("no close".to_owned())));
                 }
                 Timer::Redial => self.dial(now),
                 Timer::Ack => self.acknowledge()?,

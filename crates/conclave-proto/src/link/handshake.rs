@@ -8,10 +8,14 @@ use crate::frame::server::{Challenge, Ready};
 use crate::handshake::{Binding, Mode};
 use crate::id::HandshakeNonce;
 use crate::limit::{
-    ENROLMENT_MS, FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_MS, HEARTBEAT_MS,
+    BACKOFF_RESET_MS, ENROLMENT_MS, FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_MS,
+    HEARTBEAT_MS,
 };
 use crate::reject::{Code, Reject};
 use crate::time::Now;
+
+/// How many times in a row a young session may be superseded before another process must be to blame.
+const GHOSTS_MAX: u8 = 3;
 
 impl Link {
     pub(super) fn connected(
@@ -96,9 +100,9 @@ impl Link {
     }
 
     /// Decides what the end of a socket means.
-    pub(super) fn judge(&mut self, reason: &Disconnect) -> Failure {
+    pub(super) fn judge(&mut self, now: Now, reason: &Disconnect) -> Failure {
         match reason {
-            Disconnect::Closed(Close::Superseded) => (DownReason::Superseded, Retry::Never),
+            Disconnect::Closed(Close::Superseded) => (DownReason::Superseded, self.superseded(now)),
             Disconnect::Closed(Close::Revoked) => (DownReason::Revoked, Retry::Never),
             // Why a handshake failed stands in the goodbye; without one, trying again is all there is.
             Disconnect::Closed(_) | Disconnect::Failed(_) => match self.goodbye.take() {
@@ -111,6 +115,22 @@ impl Link {
                     (DownReason::Lost(text), Retry::Later)
                 }
             },
+        }
+    }
+
+    /// A socket of our own that was lost before may have come in late, after this one; another
+    /// process with our instance would come again and again.
+    fn superseded(&mut self, now: Now) -> Retry {
+        self.superseded = match self.state {
+            State::Open { since, .. } if now.mono.since(since) >= BACKOFF_RESET_MS => {
+                GHOSTS_MAX + 1
+            }
+            _ => self.superseded.saturating_add(1),
+        };
+        if self.superseded > GHOSTS_MAX {
+            Retry::Never
+        } else {
+            Retry::Later
         }
     }
 

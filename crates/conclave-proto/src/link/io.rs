@@ -192,7 +192,7 @@ pub enum DownReason {
     /// The server refused the session, or ended it with a reason.
     #[error("the server refused: {0}")]
     Refused(Reject),
-    /// Another process with the same instance took over. Final.
+    /// Another socket with the same instance took over. Final, unless it may have been a late one of our own.
     #[error("the same session connected from elsewhere")]
     Superseded,
     /// The machine or user was revoked. Final.

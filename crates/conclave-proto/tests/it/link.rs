@@ -516,7 +516,6 @@ fn the_back_off_starts_over_only_after_a_minute_up() {
 #[test]
 fn final_words_end_the_link_and_others_do_not() {
     let closes = [
-        (Close::Superseded, Some(DownReason::Superseded)),
         (Close::Revoked, Some(DownReason::Revoked)),
         (Close::Unauthorized, None),
         (Close::Slow, None),
@@ -552,6 +551,29 @@ fn final_words_end_the_link_and_others_do_not() {
         let (_, delay) = retry(&server.input(Input::Disconnected { reason }));
         assert_eq!(delay.is_none(), ends);
     }
+}
+
+#[test]
+fn superseded_is_final_unless_a_late_socket_of_our_own_may_be_to_blame() {
+    let superseded = |server: &mut Server| {
+        let reason = Disconnect::Closed(Close::Superseded);
+        retry(&server.input(Input::Disconnected { reason }))
+    };
+    let mut old = Server::opened();
+    for _ in 0..3 {
+        old.input(Input::Alive);
+        let next = old.ms + 20_000;
+        old.until(next);
+    }
+    assert_eq!(superseded(&mut old), (DownReason::Superseded, None));
+    let mut young = Server::opened();
+    for _ in 0..3 {
+        let (_, delay) = superseded(&mut young);
+        let next = young.ms + delay.unwrap();
+        young.until(next);
+        young.open();
+    }
+    assert_eq!(superseded(&mut young), (DownReason::Superseded, None));
 }
 
 #[test]
