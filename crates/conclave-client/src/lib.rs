@@ -1,1 +1,25 @@
 //! Everything that dials out: keys, pins, the link to a server, the replica, the outbox.
+//!
+//! A library for the bridge and the command line: it never prints and never reads the home directory
+//! by itself. What comes out of it was verified; what goes in is on disk before it is sent.
+
+pub mod account;
+pub mod book;
+pub mod client;
+mod core;
+pub mod dial;
+pub mod error;
+pub mod event;
+pub mod home;
+pub mod instance;
+pub mod keystore;
+mod link;
+pub mod onboard;
+pub mod origin;
+mod outbox;
+pub mod owner;
+pub mod replica;
+
+pub use client::{Client, Session};
+pub use error::ClientError;
+pub use event::Event;

@@ -59,11 +59,11 @@ pub enum LinkKind {
     Invite(InviteId),
     /// `/i/boot`: the first admin's account.
     Bootstrap,
-    /// `/m/<id>`: another machine of the same user.
-    Machine(InviteId),
+    /// `/m/<id>`: another machine of this user, whom a fourth part of the fragment names.
+    Machine(InviteId, UserId),
 }
 
-/// A link: `ORIGIN/i/ID#1.SECRET.FINGERPRINT`. `Display` prints it whole; `Debug` does not.
+/// A link: `ORIGIN/i/ID#1.SECRET.FINGERPRINT`, for a machine `…/m/ID#1.SECRET.FINGERPRINT.USER`. `Display` prints it whole; `Debug` does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// `scheme://host[:port]`, as it was dialled.
@@ -108,8 +108,13 @@ impl Link {
 
     /// Makes the link that enrols a machine.
     #[must_use]
-    pub fn machine(origin: impl Into<String>, secret: LinkSecret, server: &ServerKey) -> Self {
-        let kind = LinkKind::Machine(secret.signing_key().invite_key().invite_id());
+    pub fn machine(
+        origin: impl Into<String>,
+        secret: LinkSecret,
+        server: &ServerKey,
+        user: UserId,
+    ) -> Self {
+        let kind = LinkKind::Machine(secret.signing_key().invite_key().invite_id(), user);
         Self {
             origin: origin.into(),
             kind,
@@ -122,7 +127,7 @@ impl Link {
     #[must_use]
     pub fn id(&self) -> InviteId {
         match self.kind {
-            LinkKind::Invite(id) | LinkKind::Machine(id) => id,
+            LinkKind::Invite(id) | LinkKind::Machine(id, _) => id,
             LinkKind::Bootstrap => self.secret.signing_key().invite_key().invite_id(),
         }
     }
@@ -133,14 +138,18 @@ impl fmt::Display for Link {
         let (door, id) = match &self.kind {
             LinkKind::Invite(id) => ('i', id.to_string()),
             LinkKind::Bootstrap => ('i', BOOTSTRAP_ID.to_owned()),
-            LinkKind::Machine(id) => ('m', id.to_string()),
+            LinkKind::Machine(id, _) => ('m', id.to_string()),
         };
         let secret = Zeroizing::new(to_text(self.secret.as_bytes()));
         write!(
             f,
             "{}/{door}/{id}#1.{}.{}",
             self.origin, *secret, self.fingerprint
-        )
+        )?;
+        match &self.kind {
+            LinkKind::Machine(_, user) => write!(f, ".{user}"),
+            LinkKind::Invite(_) | LinkKind::Bootstrap => Ok(()),
+        }
     }
 }
 
@@ -166,20 +175,23 @@ fn parse(text: &str) -> Option<Link> {
         return None;
     }
     let mut parts = fragment.split('.');
-    let (Some("1"), Some(secret), Some(fingerprint), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
+    let (Some("1"), Some(secret), Some(fingerprint)) = (parts.next(), parts.next(), parts.next())
     else {
         return None;
     };
+    let user = parts.next().map(str::parse::<UserId>).transpose().ok()?;
+    if parts.next().is_some() {
+        return None;
+    }
     let bytes = Zeroizing::new(from_text(secret)?);
     let secret = LinkSecret::new(bytes.as_slice().try_into().ok()?);
     if from_text(fingerprint)?.len() != 16 {
         return None;
     }
-    let kind = match (door, id) {
-        ("i", BOOTSTRAP_ID) => LinkKind::Bootstrap,
-        ("i", id) => LinkKind::Invite(id.parse().ok()?),
-        ("m", id) => LinkKind::Machine(id.parse().ok()?),
+    let kind = match (door, id, user) {
+        ("i", BOOTSTRAP_ID, None) => LinkKind::Bootstrap,
+        ("i", id, None) => LinkKind::Invite(id.parse().ok()?),
+        ("m", id, Some(user)) => LinkKind::Machine(id.parse().ok()?, user),
         _ => return None,
     };
     let link = Link {

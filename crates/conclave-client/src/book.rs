@@ -1,0 +1,385 @@
+//! What was verified: identities, channels, and whether an entry may be believed. Pure.
+//!
+//! The book never asks anybody: when an identity is missing, [`Verdict::Need`] says which, and the
+//! same entry is checked again when it is there. A channel is kept twice: as of the newest record
+//! known (for acting), and as of the place that the stream of entries has reached (for judging).
+
+use crate::event::NoticeKind;
+use conclave_proto::body::Body;
+use conclave_proto::channel_log::{
+    Admission, ChannelLog, CtlChange, CtlError, EnvError, Identities, ParsedCtl,
+};
+use conclave_proto::entry::{Entry, EntryBody, Envelope, Kind, Suite};
+use conclave_proto::id::{Blob, ChannelId, Hash, LogId, MsgId, ServerId, UserId};
+use conclave_proto::identity_log::{BadIdentity, IdentityLog};
+use conclave_proto::key::MachineKey;
+use conclave_proto::name::{Name, SessionPath};
+use conclave_proto::time::UnixMs;
+use std::collections::HashMap;
+
+/// A message, state item or receipt that passed every check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// In which log it stands.
+    pub log: LogId,
+    /// Its place.
+    pub seq: u64,
+    /// When the server stored it.
+    pub at: UnixMs,
+    /// Its id.
+    pub id: MsgId,
+    /// The sending session.
+    pub sender: SessionPath,
+    /// The sending user.
+    pub user: UserId,
+    /// The machine key that signed.
+    pub key: MachineKey,
+    /// The sending process.
+    pub sid: [u8; 8],
+    /// Its number among what that process said in this log.
+    pub ctr: u64,
+    /// The sender's clock.
+    pub ts: UnixMs,
+    /// Its causal depth.
+    pub hop: u8,
+    /// The header's flags.
+    pub flags: u8,
+    /// The header's kind, as its number: 1 message, 2 whisper, …
+    pub kind: u8,
+    /// What it says.
+    pub body: Body,
+    /// The hash of the envelope.
+    pub hash: Hash,
+}
+
+/// What an entry is worth.
+#[derive(Debug)]
+pub enum Verdict {
+    /// A control record; it is applied.
+    Ctl(CtlChange),
+    /// Believed, as far as the book can tell; counters and ids are the replica's to know.
+    Message(Box<Verified>),
+    /// Something is needed first.
+    Need(Need),
+    /// Not to be believed.
+    Refused(NoticeKind, String),
+    /// Nothing of ours: of a newer version, or known already.
+    Nothing,
+}
+
+/// What the book needs to judge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The identity log of a user, or more of it.
+    Identity(UserId),
+    /// Who has this name.
+    User(Name),
+}
+
+/// Who a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamePin {
+    /// The user, as first seen.
+    pub user: UserId,
+    /// A human compared numbers.
+    pub verified: bool,
+    /// The name came with another user later.
+    pub changed: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Book {
+    server: ServerId,
+    identities: HashMap<UserId, IdentityLog>,
+    names: HashMap<Name, NamePin>,
+    tips: HashMap<ChannelId, ChannelLog>,
+    streams: HashMap<ChannelId, ChannelLog>,
+}
+
+impl Book {
+    /// Starts with nothing known of a server.
+    #[must_use]
+    pub fn new(server: ServerId) -> Self {
+        Self {
+            server,
+            identities: HashMap::new(),
+            names: HashMap::new(),
+            tips: HashMap::new(),
+            streams: HashMap::new(),
+        }
+    }
+
+    /// Returns whose records it holds.
+    #[must_use]
+    pub const fn server(&self) -> ServerId {
+        self.server
+    }
+
+    /// Adds records of an identity log; those known already must be the same.
+    ///
+    /// # Errors
+    /// [`BadIdentity`]; nothing of the rest is taken then.
+    pub fn add_identity(&mut self, user: UserId, records: &[Blob]) -> Result<(), BadIdentity> {
+        let mut records = records.iter();
+        let log = match self.identities.entry(user) {
+            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::hash_map::Entry::Vacant(free) => {
+                let Some(first) = records.next() else { return Ok(()) };
+                let log = IdentityLog::genesis(first, &self.server)?;
+                if log.user_id() != &user {
+                    return Err(BadIdentity::Chain(0));
+                }
+                free.insert(log)
+            }
+        };
+        records.try_for_each(|rec| log.append(rec).map(drop))
+    }
+
+    /// Returns the number of the next identity record to fetch.
+    #[must_use]
+    pub fn next_identity(&self, user: &UserId) -> u64 {
+        self.identities.get(user).map_or(0, |log| log.head().n + 1)
+    }
+
+    /// Pins a name, or notes that it changed.
+    pub fn pin(&mut self, name: Name, pin: NamePin) {
+        self.names.insert(name, pin);
+    }
+
+    /// Returns who a name stands for.
+    #[must_use]
+    pub fn pinned(&self, name: &Name) -> Option<NamePin> {
+        self.names.get(name).copied()
+    }
+
+    /// Returns the channel as of the newest record known.
+    #[must_use]
+    pub fn tip(&self, channel: &ChannelId) -> Option<&ChannelLog> {
+        self.tips.get(channel)
+    }
+
+    /// Returns every channel known.
+    pub fn tips(&self) -> impl Iterator<Item = &ChannelLog> {
+        self.tips.values()
+    }
+
+    /// Forgets a channel: it is not ours any more.
+    pub fn forget(&mut self, channel: &ChannelId) {
+        self.tips.remove(channel);
+        self.streams.remove(channel);
+    }
+
+    /// Starts the stream of a channel where its newest record stands.
+    pub fn stream_from_tip(&mut self, channel: ChannelId) {
+        if let Some(tip) = self.tips.get(&channel) {
+            self.streams.insert(channel, tip.clone());
+        }
+    }
+
+    /// Starts the stream of a channel with records from one's own replica.
+    pub fn stream_from(&mut self, channel: ChannelId, log: ChannelLog) {
+        self.streams.insert(channel, log);
+    }
+
+    /// Applies a control record to the newest state of its channel.
+    ///
+    /// # Errors
+    /// [`CtlError`].
+    pub fn advance_tip(
+        &mut self,
+        channel: ChannelId,
+        seq: u64,
+        at: UnixMs,
+        rec: &Blob,
+    ) -> Result<Option<CtlChange>, CtlError> {
+        match self.tips.get_mut(&channel) {
+            Some(tip) if seq <= tip.seq() => Ok(None),
+            Some(tip) => tip.apply(seq, at, rec, &self.identities).map(Some),
+            None => {
+                let log = ChannelLog::create(seq, at, rec, &self.identities)?;
+                if log.id() != &channel {
+                    return Err(CtlError::Channel);
+                }
+                self.tips.insert(channel, log);
+                Ok(Some(CtlChange::Created))
+            }
+        }
+    }
+
+    /// Rebuilds a channel from records that were verified before.
+    ///
+    /// # Errors
+    /// [`CtlError`], if the replica is damaged.
+    pub fn rebuild(&self, records: &[(u64, UnixMs, Blob)]) -> Result<Option<ChannelLog>, CtlError> {
+        let mut log: Option<ChannelLog> = None;
+        for (seq, at, rec) in records {
+            let rec = ParsedCtl::parse(rec)?.trust();
+            match &mut log {
+                Some(log) => drop(log.extend(*seq, *at, &rec, &self.identities)?),
+                None => log = Some(ChannelLog::start(*seq, *at, &rec, &self.identities)?),
+            }
+        }
+        Ok(log)
+    }
+
+    /// Judges the next entry of a log's stream and applies it if it is a control record.
+    pub fn judge(&mut self, log: LogId, entry: &Entry) -> Verdict {
+        match (&entry.body, log) {
+            (EntryBody::Ctl(rec), LogId::Channel(channel)) => self.judge_ctl(channel, entry, rec),
+            (EntryBody::Env(env), LogId::Channel(channel)) => match self.streams.get(&channel) {
+                Some(stream) => self.judge_env(stream, entry, env),
+                None => Verdict::Refused(NoticeKind::ChainBreak, "no channel to judge it by".into()),
+            },
+            (EntryBody::Env(env), LogId::Mailbox(_)) => self.judge_whisper(log, entry, env),
+            (EntryBody::Ctl(_), LogId::Mailbox(_)) => {
+                Verdict::Refused(NoticeKind::Malformed, "a control record in a mailbox".into())
+            }
+            (EntryBody::Unknown(_), _) => Verdict::Nothing,
+        }
+    }
+
+    fn judge_ctl(&mut self, channel: ChannelId, entry: &Entry, rec: &Blob) -> Verdict {
+        if let Err(error) = self.advance_tip(channel, entry.seq, entry.at, rec) {
+            return refused_ctl(&error);
+        }
+        let applied = match self.streams.get_mut(&channel) {
+            Some(stream) if entry.seq <= stream.seq() => return Verdict::Nothing,
+            Some(stream) => stream.apply(entry.seq, entry.at, rec, &self.identities),
+            None => ChannelLog::create(entry.seq, entry.at, rec, &self.identities).map(|log| {
+                self.streams.insert(channel, log);
+                CtlChange::Created
+            }),
+        };
+        applied.map_or_else(|error| refused_ctl(&error), Verdict::Ctl)
+    }
+
+    /// Judges an entry of a channel's past by the channel as it was then.
+    #[must_use]
+    pub fn judge_env(&self, channel: &ChannelLog, entry: &Entry, env: &Envelope) -> Verdict {
+        let parsed = match env.clone().parse() {
+            Ok(parsed) => parsed,
+            Err(error) => return Verdict::Refused(NoticeKind::Malformed, error.to_string()),
+        };
+        match channel.check_env(&parsed.header, &self.identities) {
+            Ok(()) => {}
+            Err(EnvError::NeedIdentity { user, .. }) => {
+                return Verdict::Need(Need::Identity(user));
+            }
+            Err(error) => return Verdict::Refused(notice_of(error), error.to_string()),
+        }
+        let Some((user, _)) = channel.member_named(&parsed.header.sender.user) else {
+            return Verdict::Refused(NoticeKind::NotMember, "the sender is no member".into());
+        };
+        self.open(LogId::Channel(*channel.id()), *user, entry, env.clone())
+    }
+
+    fn judge_whisper(&self, log: LogId, entry: &Entry, env: &Envelope) -> Verdict {
+        let parsed = match env.clone().parse() {
+            Ok(parsed) => parsed,
+            Err(error) => return Verdict::Refused(NoticeKind::Malformed, error.to_string()),
+        };
+        let header = &parsed.header;
+        let Some(pin) = self.names.get(&header.sender.user) else {
+            return Verdict::Need(Need::User(header.sender.user.clone()));
+        };
+        let Some(identity) = self.identities.get(&pin.user) else {
+            return Verdict::Need(Need::Identity(pin.user));
+        };
+        let machine = identity.machine(&header.sender_key);
+        let fits = machine.is_some_and(|m| m.name == header.sender.machine)
+            && *identity.username() == header.sender.user;
+        let ours = header.route.recipient().is_some()
+            && header.log(|_| None).is_none()
+            && header.channel.as_bytes() == &self.server.as_bytes()[..16]
+            && header.suite == Suite::Clear;
+        match (ours, machine) {
+            (false, _) => Verdict::Refused(NoticeKind::Malformed, "not a whisper to here".into()),
+            (true, None) => Verdict::Need(Need::Identity(pin.user)),
+            (true, Some(_)) if fits => self.open(log, pin.user, entry, env.clone()),
+            (true, Some(_)) => {
+                Verdict::Refused(NoticeKind::BadSignature, "the key is not the sender's".into())
+            }
+        }
+    }
+
+    fn open(&self, log: LogId, user: UserId, entry: &Entry, env: Envelope) -> Verdict {
+        let hash = env.hash();
+        let Some(verified) = env.parse().ok().and_then(|parsed| parsed.verify().ok()) else {
+            return Verdict::Refused(NoticeKind::BadSignature, "the signature is not valid".into());
+        };
+        let header = verified.header();
+        let body = match Body::parse(&verified.envelope().ct) {
+            Ok(body) => body,
+            Err(error) => return Verdict::Refused(NoticeKind::Malformed, error.to_string()),
+        };
+        Verdict::Message(Box::new(Verified {
+            log,
+            seq: entry.seq,
+            at: entry.at,
+            id: header.msg_id,
+            sender: header.sender.clone(),
+            user,
+            key: header.sender_key,
+            sid: *header.sid.as_bytes(),
+            ctr: header.ctr,
+            ts: header.ts,
+            hop: header.hop,
+            flags: header.flags,
+            kind: number(header.route.kind()),
+            body,
+            hash,
+        }))
+    }
+
+    /// Returns when a sender entered a channel and whether somebody here vouches for it: `me` let it
+    /// in, it let `me` in, or it made the channel.
+    #[must_use]
+    pub fn standing(&self, channel: &ChannelId, user: &UserId, me: &UserId) -> (Option<UnixMs>, bool) {
+        let Some(tip) = self.tips.get(channel) else { return (None, false) };
+        let by = |member: Option<&conclave_proto::channel_log::Member>| match member?.admission {
+            Admission::Added { by } | Admission::Invited { by, .. } => Some(by),
+            Admission::Created | Admission::Open => None,
+        };
+        let vouched = by(tip.member(user)) == Some(*me)
+            || by(tip.member(me)) == Some(*user)
+            || tip.creator() == user;
+        (tip.member(user).map(|member| member.at), vouched)
+    }
+}
+
+impl Identities for Book {
+    fn identity(&self, user: &UserId) -> Option<&IdentityLog> {
+        self.identities.get(user)
+    }
+}
+
+fn refused_ctl(error: &CtlError) -> Verdict {
+    match error {
+        CtlError::NeedIdentity { user, .. } => Verdict::Need(Need::Identity(*user)),
+        other => Verdict::Refused(NoticeKind::ChainBreak, other.to_string()),
+    }
+}
+
+const fn notice_of(error: EnvError) -> NoticeKind {
+    match error {
+        EnvError::NotMember | EnvError::Reader | EnvError::NoSend => NoticeKind::NotMember,
+        EnvError::Key => NoticeKind::BadSignature,
+        EnvError::Channel
+        | EnvError::Mode
+        | EnvError::StaleEpoch
+        | EnvError::Frozen
+        | EnvError::Closed
+        | EnvError::NeedIdentity { .. } => NoticeKind::Malformed,
+    }
+}
+
+const fn number(kind: Kind) -> u8 {
+    match kind {
+        Kind::Message => 1,
+        Kind::Whisper => 2,
+        Kind::State => 3,
+        Kind::Memory => 4,
+        Kind::Receipt => 5,
+    }
+}

@@ -1,0 +1,369 @@
+//! One session on one server, as programs use it: a cheap handle, and a stream of events.
+//!
+//! The handle talks to one task that owns the link and all verified state. Every call ends: with what
+//! was asked for, a typed error, or a time-out.
+
+pub mod admin;
+pub mod channel;
+pub mod machine;
+pub mod read;
+pub mod send;
+
+pub use channel::Signer;
+pub use read::History;
+pub use send::{SendReport, Target};
+
+use crate::book::{Book, NamePin};
+use crate::core::{COMMANDS, Command, Core, EVENTS, Setup};
+use crate::dial::Proxies;
+use crate::error::ClientError;
+use crate::event::{Event, Status};
+use crate::home::{Account, Home, Profile};
+use crate::keystore::MachineKeys;
+use crate::link::Driver;
+use crate::origin::Origin;
+use crate::replica::Replica;
+use conclave_proto::body::Head;
+use conclave_proto::channel_log::Identities as _;
+use conclave_proto::codec::Encoding;
+use conclave_proto::frame::op::{FindName, IdentFetch};
+use conclave_proto::frame::{Op, Ready, Reply};
+use conclave_proto::handshake::Mode;
+use conclave_proto::id::{Instance, SenderSid, ServerId, UserId};
+use conclave_proto::key::Secret;
+use conclave_proto::link::{LinkConfig, Pin};
+use conclave_proto::name::Name;
+use conclave_proto::reject::{Code, Reject};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// What a session is to be.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Its handle.
+    pub handle: Name,
+    /// Whether the user chose the handle.
+    pub pinned: bool,
+    /// Its lineage: see [`crate::instance`].
+    pub instance: Instance,
+    /// Program and version.
+    pub agent: String,
+}
+
+impl Session {
+    /// Returns a command-line one-shot: hidden, without mailbox.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] without randomness.
+    pub fn one_shot(agent: &str) -> Result<Self, ClientError> {
+        let handle = Name::new(conclave_proto::name::CLI_HANDLE);
+        let handle = handle.map_err(|_| Reject::new(Code::Internal, "no handle for one-shots"))?;
+        let instance = Instance::new(random()?);
+        Ok(Self { handle, pinned: false, instance, agent: agent.to_owned() })
+    }
+}
+
+/// A session on a server. Clones share it; it ends with [`Client::stop`] or the last clone.
+#[derive(Clone)]
+pub struct Client {
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Status>,
+    info: Arc<Info>,
+}
+
+struct Info {
+    server: ServerId,
+    origin: String,
+    account: Account,
+    handle: Name,
+    secret: Arc<Secret>,
+    replica: Replica,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client({} at {})", self.info.account.user, self.info.origin)
+    }
+}
+
+/// Returns fresh random bytes.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], ClientError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|_| Reject::new(Code::Internal, "the system has no randomness"))?;
+    Ok(bytes)
+}
+
+impl Client {
+    /// Starts a session of an enrolled machine; dials in the background.
+    ///
+    /// # Errors
+    /// [`ClientError`] for local trouble only.
+    pub async fn connect(
+        home: &Home,
+        profile: &Profile,
+        session: Session,
+    ) -> Result<(Self, mpsc::Receiver<Event>), ClientError> {
+        let url = profile.urls.first().cloned().unwrap_or_default();
+        let account = profile.user.clone().ok_or_else(|| ClientError::NoAccount(url.clone()))?;
+        let keys = MachineKeys::load(home, &profile.id)?;
+        let keys = keys.ok_or(ClientError::NoAccount(url))?;
+        Self::start(home, profile, account, &keys.signing, session, Mode::Auth).await
+    }
+
+    /// Starts a session with any first handshake.
+    pub(crate) async fn start(
+        home: &Home,
+        profile: &Profile,
+        account: Account,
+        secret: &Secret,
+        session: Session,
+        mode: Mode,
+    ) -> Result<(Self, mpsc::Receiver<Event>), ClientError> {
+        let origin = profile.urls.first().map_or("", String::as_str).parse::<Origin>()?;
+        let replica = Replica::open(&home.server_dir(&profile.id).join("replica.sqlite")).await?;
+        let book = open_book(&replica, profile.id).await?;
+        let secret = Arc::new(secret.clone());
+        let config = LinkConfig {
+            secret: Arc::clone(&secret),
+            pin: Pin::Known { key: profile.key, server_id: profile.id },
+            handle: session.handle.clone(),
+            pinned: session.pinned,
+            instance: session.instance,
+            agent: session.agent,
+            encoding: Encoding::Cbor,
+            mode,
+            seed: u64::from_be_bytes(random()?),
+        };
+        let (tell, events) = mpsc::channel(EVENTS);
+        let (say, status) = watch::channel(Status::Connecting);
+        let (commands, queue) = mpsc::channel(COMMANDS);
+        let (home, kept) = (home.clone(), profile.clone());
+        let core = Core::new(Setup {
+            driver: Driver::new(config, origin.clone(), Proxies::from_env()),
+            replica: replica.clone(),
+            book,
+            me: account.user_id,
+            handle: session.handle.clone(),
+            secret: Arc::clone(&secret),
+            server_key: profile.key,
+            sid: SenderSid::new(random()?),
+            events: tell,
+            status: say,
+            pinned: Box::new(move |_, key| {
+                let renewed = Profile { key, ..kept.clone() };
+                if let Err(error) = home.save(&renewed) {
+                    tracing::error!(%error, "the server's new key cannot be kept");
+                }
+            }),
+        });
+        tokio::spawn(core.run(queue));
+        let info = Info {
+            server: profile.id,
+            origin: origin.to_string(),
+            account,
+            handle: session.handle,
+            secret,
+            replica,
+        };
+        Ok((Self { commands, status, info: Arc::new(info) }, events))
+    }
+
+    /// Returns the server's id.
+    #[must_use]
+    pub fn server(&self) -> ServerId {
+        self.info.server
+    }
+
+    /// Returns the origin that is dialled.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.info.origin
+    }
+
+    /// Returns whose session this is.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.info.account
+    }
+
+    /// Returns the connection's status.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Returns what the server said of this session, if it is live now.
+    #[must_use]
+    pub fn live(&self) -> Option<Arc<Ready>> {
+        match &*self.status.borrow() {
+            Status::Up(ready) => Some(Arc::clone(ready)),
+            Status::Connecting | Status::Down { .. } => None,
+        }
+    }
+
+    /// Waits until the session is live.
+    ///
+    /// # Errors
+    /// [`ClientError::Down`] with the reason it is not, for good or by the end of `within`.
+    pub async fn ready(&self, within: Duration) -> Result<Arc<Ready>, ClientError> {
+        let mut status = self.status.clone();
+        let settled = status.wait_for(|status| match status {
+            Status::Up(_) | Status::Down { retry_in_ms: None, .. } => true,
+            Status::Connecting | Status::Down { .. } => false,
+        });
+        let last = match tokio::time::timeout(within, settled).await {
+            Ok(Ok(status)) => status.clone(),
+            Ok(Err(_)) => return Err(ClientError::Closed),
+            Err(_) => self.status(),
+        };
+        match last {
+            Status::Up(ready) => Ok(ready),
+            Status::Down { reason, .. } => Err(ClientError::Down(reason)),
+            Status::Connecting => {
+                Err(Reject::new(Code::Offline, "the server does not answer").into())
+            }
+        }
+    }
+
+    /// Asks the server.
+    ///
+    /// # Errors
+    /// [`ClientError::Reject`], with `timeout` or `offline` if it does not answer.
+    pub async fn request(&self, op: Op) -> Result<Reply, ClientError> {
+        let (tell, told) = oneshot::channel();
+        self.command(Command::Request(op, tell)).await?;
+        Ok(told.await.map_err(|_| ClientError::Closed)??)
+    }
+
+    /// Ends the session; what was not sent stays in the outbox.
+    pub async fn stop(&self) {
+        let (tell, told) = oneshot::channel();
+        if self.command(Command::Stop(tell)).await.is_ok() {
+            drop(told.await);
+        }
+    }
+
+    /// Returns the newest record of a user's identity log, verified, asking the server if it is unknown.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn identity_head(&self, user: UserId) -> Result<Head, ClientError> {
+        let known = self.with(move |core| core.book.identity(&user).map(|log| log.head())).await?;
+        match known {
+            Some(head) => Ok(head),
+            None => {
+                self.learn(user).await?;
+                self.with(move |core| core.book.identity(&user).map(|log| log.head()))
+                    .await?
+                    .ok_or(ClientError::Answer)
+            }
+        }
+    }
+
+    /// Finds a user by name: pinned at first sight, an alarm if the name moved.
+    ///
+    /// # Errors
+    /// [`ClientError::PinChanged`], [`ClientError::NotFound`].
+    pub async fn find_user(&self, name: &Name) -> Result<UserId, ClientError> {
+        let lookup = name.clone();
+        if let Some(pin) = self.with(move |core| core.book.pinned(&lookup)).await?
+            && !pin.changed
+        {
+            return Ok(pin.user);
+        }
+        let op = Op::FindUser(FindName { name: name.clone() });
+        let Reply::User(info) = self.request(op).await? else { return Err(ClientError::Answer) };
+        let pinned = self.pin(name.clone(), info.user_id).await?;
+        if pinned != info.user_id {
+            return Err(ClientError::PinChanged {
+                what: "user",
+                name: name.to_string(),
+                pinned: pinned.to_string(),
+                presented: info.user_id.to_string(),
+            });
+        }
+        self.learn(info.user_id).await?;
+        Ok(info.user_id)
+    }
+
+    /// Returns the verified name of a user that is known.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`].
+    pub async fn name_of(&self, user: UserId) -> Result<Option<Name>, ClientError> {
+        self.with(move |core| core.book.identity(&user).map(|log| log.username().clone())).await
+    }
+
+    /// Fetches, verifies and keeps what is new of an identity log; returns whether anything was.
+    pub(crate) async fn learn(&self, user: UserId) -> Result<bool, ClientError> {
+        let from = self.with(move |core| core.book.next_identity(&user)).await?;
+        let reply = self.request(Op::IdentFetch(IdentFetch { user, from })).await?;
+        let Reply::Idents(idents) = reply else { return Err(ClientError::Answer) };
+        if idents.user != user || idents.records.is_empty() {
+            return Ok(false);
+        }
+        let records = idents.records.clone();
+        let name = self
+            .with(move |core| {
+                // A feed may have learned the same meanwhile.
+                if core.book.next_identity(&user) == from {
+                    core.book.add_identity(user, &records)?;
+                }
+                Ok::<_, ClientError>(core.book.identity(&user).map(|log| log.username().clone()))
+            })
+            .await??;
+        self.info.replica.keep_idents(user, from, idents.records).await?;
+        if let Some(name) = name {
+            self.pin(name, user).await?;
+        }
+        Ok(true)
+    }
+
+    async fn pin(&self, name: Name, user: UserId) -> Result<UserId, ClientError> {
+        let pinned = self.info.replica.pin_name(name.clone(), user).await?;
+        self.with(move |core| {
+            let verified = core.book.pinned(&name).is_some_and(|pin| pin.verified);
+            let changed = pinned != user;
+            core.book.pin(name, NamePin { user: pinned, verified, changed });
+        })
+        .await?;
+        Ok(pinned)
+    }
+
+    pub(crate) fn replica(&self) -> &Replica {
+        &self.info.replica
+    }
+
+    pub(crate) async fn with<R: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut Core) -> R + Send + 'static,
+    ) -> Result<R, ClientError> {
+        let (tell, told) = oneshot::channel();
+        let act = Box::new(move |core: &mut Core| drop(tell.send(act(core))));
+        self.command(Command::With(act)).await?;
+        told.await.map_err(|_| ClientError::Closed)
+    }
+
+    async fn command(&self, command: Command) -> Result<(), ClientError> {
+        self.commands.send(command).await.map_err(|_| ClientError::Closed)
+    }
+}
+
+/// Reads what was verified before; damaged records are left out and fetched again.
+async fn open_book(replica: &Replica, server: ServerId) -> Result<Book, ClientError> {
+    let mut book = Book::new(server);
+    let idents = replica.idents().await?;
+    for chain in idents.chunk_by(|(a, _), (b, _)| a == b) {
+        let Some((user, _)) = chain.first() else { continue };
+        let records: Vec<_> = chain.iter().map(|(_, rec)| rec.clone()).collect();
+        if let Err(error) = book.add_identity(*user, &records) {
+            tracing::warn!(%user, %error, "an identity in the replica is damaged");
+        }
+    }
+    for (name, user, verified, changed) in replica.names().await? {
+        book.pin(name, NamePin { user, verified, changed });
+    }
+    Ok(book)
+}

@@ -1,0 +1,413 @@
+//! Channels: finding, making, entering, following, and changing them by control records.
+
+use super::{Client, random};
+use crate::error::ClientError;
+use crate::owner::Owner;
+use conclave_proto::channel_log::{
+    Author, ChannelLog, Ctl, CtlBody, CtlError, History, Identities as _, Mode, RemoveKind, Role,
+    Visibility,
+};
+use conclave_proto::entry::{Entry, EntryBody};
+use conclave_proto::frame::op::{CtlAppend, CtlFetch, FindName, KickSession, Nothing};
+use conclave_proto::frame::reply::{Appended, ChannelInfo};
+use conclave_proto::frame::{Op, Reply};
+use conclave_proto::id::{ChannelId, InviteId, LogId};
+use conclave_proto::invite::{Link, LinkSecret};
+use conclave_proto::name::{Name, SessionPath};
+use conclave_proto::record::Record;
+use conclave_proto::reject::Code;
+
+/// How often a control record is made again because somebody else was first.
+const CONFLICTS_MAX: usize = 32;
+/// The most pages of one chain that are read in one go.
+const PAGES_MAX: usize = 10_000;
+
+/// With which key a control record is signed.
+#[derive(Clone, Copy, Debug)]
+pub enum Signer<'a> {
+    /// This machine's.
+    Machine,
+    /// The owner's.
+    Owner(&'a Owner),
+}
+
+impl Client {
+    /// Lists public channels, and those this user is a member of.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn channels(&self) -> Result<Vec<ChannelInfo>, ClientError> {
+        match self.request(Op::Channels(Nothing {})).await? {
+            Reply::Channels(list) => Ok(list.channels),
+            _ => Err(ClientError::Answer),
+        }
+    }
+
+    /// Finds a channel by `name`, `#name` or `name~3f2a` (the first digits of its id).
+    ///
+    /// # Errors
+    /// [`ClientError::Ambiguous`], [`ClientError::NotFound`].
+    pub async fn resolve(&self, text: &str) -> Result<ChannelInfo, ClientError> {
+        let text = text.trim_start_matches('#');
+        let (name, id) = text.split_once('~').map_or((text, None), |(n, id)| (n, Some(id)));
+        let missing = || ClientError::NotFound { what: "channel", name: format!("#{text}") };
+        let parsed = Name::new(name).map_err(|_| missing())?;
+        let fits = |info: &ChannelInfo| {
+            info.name.as_ref() == Some(&parsed)
+                && id.is_none_or(|id| digits(&info.channel).starts_with(id))
+        };
+        let mut found: Vec<_> = self.channels().await?.into_iter().filter(fits).collect();
+        if found.is_empty() {
+            match self.request(Op::FindChannel(FindName { name: parsed.clone() })).await {
+                Ok(Reply::Channels(list)) => found = list.channels.into_iter().filter(fits).collect(),
+                Ok(_) => return Err(ClientError::Answer),
+                Err(ClientError::Reject(r)) if r.code == Code::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match (found.pop(), found.is_empty()) {
+            (None, _) => Err(missing()),
+            (Some(info), true) => Ok(info),
+            (Some(info), false) => {
+                let all = found.iter().chain([&info]);
+                let candidates = all.map(|i| format!("#{name}~{}", digits(&i.channel))).collect();
+                Err(ClientError::Ambiguous { name: format!("#{name}"), candidates })
+            }
+        }
+    }
+
+    /// Returns a channel, verified up to its newest control record.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Ctl`] if the server shows a chain that breaks the rules.
+    pub async fn channel(&self, channel: ChannelId) -> Result<ChannelLog, ClientError> {
+        for _ in 0..PAGES_MAX {
+            let after = self.with(move |core| core.book.tip(&channel).map_or(0, ChannelLog::seq)).await?;
+            let page = match self.request(Op::CtlFetch(CtlFetch { channel, after })).await? {
+                Reply::Page(page) => page,
+                _ => return Err(ClientError::Answer),
+            };
+            let progress = self.apply_ctl(channel, page.entries).await?;
+            if page.next >= page.head || !progress {
+                break;
+            }
+        }
+        let tip = self.with(move |core| core.book.tip(&channel).cloned()).await?;
+        tip.ok_or_else(|| ClientError::NotFound { what: "channel", name: channel.to_string() })
+    }
+
+    /// Verifies control records of a channel and keeps them; returns whether any was new.
+    pub(crate) async fn apply_ctl(
+        &self,
+        channel: ChannelId,
+        entries: Vec<Entry>,
+    ) -> Result<bool, ClientError> {
+        let mut progress = false;
+        for Entry { seq, at, body } in entries {
+            let EntryBody::Ctl(rec) = body else { continue };
+            loop {
+                let copy = rec.clone();
+                let applied =
+                    self.with(move |core| core.book.advance_tip(channel, seq, at, &copy)).await?;
+                match applied {
+                    Ok(change) => {
+                        progress |= change.is_some();
+                        break;
+                    }
+                    Err(CtlError::NeedIdentity { user, .. }) if self.learn(user).await? => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            self.replica().keep_ctl(LogId::Channel(channel), seq, at, rec).await?;
+        }
+        Ok(progress)
+    }
+
+    /// Follows a channel: from where this handle was, or from now on.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn follow(&self, channel: ChannelId) -> Result<(), ClientError> {
+        let log = LogId::Channel(channel);
+        if self.with(move |core| core.follows(&log)).await? {
+            return Ok(());
+        }
+        let tip = self.channel(channel).await?;
+        let cursor = self.replica().cursor(self.info.handle.clone(), log).await?;
+        let after = match cursor {
+            Some(after) => after,
+            None => {
+                let head = self.head(log).await?.max(tip.seq());
+                self.replica().start_feed(self.info.handle.clone(), log, head).await?;
+                head
+            }
+        };
+        let records = self.replica().ctl(log, after).await?;
+        self.with(move |core| {
+            if let Some(state) = core.book.rebuild(&records)? {
+                core.book.stream_from(channel, state);
+            }
+            core.follow(log, after);
+            Ok::<_, ClientError>(())
+        })
+        .await?
+    }
+
+    /// Follows this session's mailbox.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn follow_mailbox(&self) -> Result<(), ClientError> {
+        let Some(log) = self.live().and_then(|ready| ready.mailbox) else { return Ok(()) };
+        self.replica().start_feed(self.info.handle.clone(), log, 0).await?;
+        let after = self.replica().cursor(self.info.handle.clone(), log).await?.unwrap_or(0);
+        self.with(move |core| core.follow(log, after)).await
+    }
+
+    /// Stops following a channel; the user stays a member.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`].
+    pub async fn unfollow(&self, channel: ChannelId) -> Result<(), ClientError> {
+        self.with(move |core| core.unfollow(LogId::Channel(channel))).await
+    }
+
+    /// Returns which channels are followed.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`].
+    pub async fn followed(&self, channel: ChannelId) -> Result<bool, ClientError> {
+        self.with(move |core| core.follows(&LogId::Channel(channel))).await
+    }
+
+    /// Makes a channel; this user is its owner.
+    ///
+    /// # Errors
+    /// [`ClientError`]; `name_taken` for a public or unlisted name.
+    pub async fn create_channel(
+        &self,
+        name: Name,
+        visibility: Visibility,
+        topic: Option<String>,
+    ) -> Result<ChannelLog, ClientError> {
+        let channel = ChannelId::new(random()?);
+        let body = CtlBody::Create {
+            mode: Mode::Signed,
+            visibility,
+            history: History::Full,
+            name: Some(name),
+            topic,
+            limits: None,
+        };
+        let author = self.author().await?;
+        let ctl = Ctl { channel, after: None, body, author, ts: crate::link::wall() };
+        self.append_ctl(channel, &ctl.sign_machine(&self.info.secret)).await?;
+        self.channel(channel).await
+    }
+
+    /// Appends a control record, made again as often as somebody else is first.
+    ///
+    /// # Errors
+    /// The channel's rules or the server's refusal, as [`ClientError`].
+    pub async fn control(
+        &self,
+        channel: ChannelId,
+        body: CtlBody,
+        signer: Signer<'_>,
+    ) -> Result<Appended, ClientError> {
+        self.control_with(channel, signer, |_, _| Ok(body.clone())).await
+    }
+
+    async fn control_with(
+        &self,
+        channel: ChannelId,
+        signer: Signer<'_>,
+        make: impl Fn(&ChannelLog, &Author) -> Result<CtlBody, ClientError>,
+    ) -> Result<Appended, ClientError> {
+        let mut conflicts = 0;
+        loop {
+            let tip = self.channel(channel).await?;
+            let author = self.author().await?;
+            let body = make(&tip, &author)?;
+            let ctl = Ctl { channel, after: Some(tip.head()), body, author, ts: crate::link::wall() };
+            let rec = match signer {
+                Signer::Machine => ctl.sign_machine(&self.info.secret),
+                Signer::Owner(owner) => ctl.sign_owner(owner.secret()),
+            };
+            match self.append_ctl(channel, &rec).await {
+                Ok(done) => {
+                    // Leaving ends the right to read on: nothing to catch up with then.
+                    if let Err(error) = self.channel(channel).await {
+                        tracing::debug!(%error, "channel not readable after the change");
+                    }
+                    return Ok(done);
+                }
+                Err(ClientError::Reject(reject))
+                    if reject.code == Code::CtlConflict && conflicts < CONFLICTS_MAX =>
+                {
+                    conflicts += 1;
+                    // Nothing newer to read means that the record itself changes nothing.
+                    let head = tip.head();
+                    if self.channel(channel).await?.head() == head {
+                        return Err(reject.into());
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn append_ctl(&self, channel: ChannelId, rec: &Record) -> Result<Appended, ClientError> {
+        let rec = rec.bytes().clone();
+        let op = CtlAppend { channel, rec, wraps: Vec::new(), invite_box: None };
+        match self.request(Op::CtlAppend(op)).await? {
+            Reply::Appended(done) => Ok(done),
+            _ => Err(ClientError::Answer),
+        }
+    }
+
+    /// Enters a channel that is not private.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn join(&self, channel: ChannelId) -> Result<ChannelLog, ClientError> {
+        let me = self.info.account.user_id;
+        if self.channel(channel).await?.role(&me).is_none() {
+            self.control(channel, CtlBody::Join { ticket: None }, Signer::Machine).await?;
+        }
+        self.channel(channel).await
+    }
+
+    /// Enters a channel by an invite, whose page of control records comes with it.
+    pub(crate) async fn join_by(
+        &self,
+        channel: ChannelId,
+        link: &Link,
+    ) -> Result<ChannelLog, ClientError> {
+        let me = self.info.account.user_id;
+        let invite = link.secret.signing_key();
+        let known = self.with(move |core| core.book.tip(&channel).cloned()).await?;
+        if known.as_ref().and_then(|tip| tip.role(&me)).is_none() {
+            self.control_with(channel, Signer::Machine, |tip, author| {
+                let ticket = Ctl::ticket(&channel, &tip.head(), author, &invite);
+                Ok(CtlBody::Join { ticket: Some(ticket) })
+            })
+            .await?;
+        }
+        self.channel(channel).await
+    }
+
+    /// Leaves a channel for good (until somebody lets the user in again).
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn leave(&self, channel: ChannelId) -> Result<(), ClientError> {
+        let body = CtlBody::Remove { user: self.info.account.user_id, kind: RemoveKind::Leave };
+        self.control(channel, body, Signer::Machine).await?;
+        self.with(move |core| {
+            core.unfollow(LogId::Channel(channel));
+            core.book.forget(&channel);
+        })
+        .await
+    }
+
+    /// Makes an invite into a channel; the link is the caller's to keep secret.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn invite(
+        &self,
+        channel: ChannelId,
+        role: Role,
+        max_uses: u32,
+        life_ms: u64,
+        signer: Signer<'_>,
+    ) -> Result<Link, ClientError> {
+        let secret = LinkSecret::new(random()?);
+        let key = secret.signing_key().invite_key();
+        let expires = crate::link::wall().plus(life_ms);
+        self.control(channel, CtlBody::Invite { key, role, max_uses, expires }, signer).await?;
+        let server_key = self.server_key().await?;
+        Ok(Link::invite(self.info.origin.clone(), secret, &server_key))
+    }
+
+    /// Ends an invite early.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn revoke_invite(&self, channel: ChannelId, invite: InviteId) -> Result<(), ClientError> {
+        self.control(channel, CtlBody::InviteRevoke { invite }, Signer::Machine).await.map(drop)
+    }
+
+    /// Adds a user by name.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn add_member(
+        &self,
+        channel: ChannelId,
+        user: &Name,
+        role: Role,
+        signer: Signer<'_>,
+    ) -> Result<(), ClientError> {
+        let user = self.find_user(user).await?;
+        let ident = self.identity_head(user).await?;
+        self.control(channel, CtlBody::Add { user, ident, role }, signer).await.map(drop)
+    }
+
+    /// Removes a user by name: `kick` or `ban`. A ban ends every invite as well.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove_member(
+        &self,
+        channel: ChannelId,
+        user: &Name,
+        kind: RemoveKind,
+    ) -> Result<(), ClientError> {
+        let user = self.find_user(user).await?;
+        self.control(channel, CtlBody::Remove { user, kind }, Signer::Machine).await?;
+        if kind == RemoveKind::Ban {
+            let tip = self.channel(channel).await?;
+            let now = crate::link::wall();
+            let live = tip.invites().iter().filter(|(_, invite)| invite.is_live(now));
+            for (id, _) in live {
+                self.revoke_invite(channel, *id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends one session's subscription.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn kick_session(
+        &self,
+        channel: ChannelId,
+        path: SessionPath,
+    ) -> Result<(), ClientError> {
+        self.request(Op::KickSession(KickSession { channel, path })).await.map(drop)
+    }
+
+    /// Returns who this session is, for a record, with the newest identity head the server knows.
+    pub(crate) async fn author(&self) -> Result<Author, ClientError> {
+        let user = self.info.account.user_id;
+        let ready = self.ready(std::time::Duration::from_secs(10)).await?;
+        let known = self.with(move |core| core.book.identity(&user).map(|log| log.head())).await?;
+        if known.is_none_or(|head| head.n < ready.ident.n) {
+            self.learn(user).await?;
+        }
+        let ident = self.identity_head(user).await?;
+        Ok(Author { user, path: ready.path.clone(), ident })
+    }
+
+    async fn server_key(&self) -> Result<conclave_proto::key::ServerKey, ClientError> {
+        self.with(|core| core.server_key()).await
+    }
+}
+
+/// The first digits of a channel's id, as people write them.
+fn digits(channel: &ChannelId) -> String {
+    channel.as_bytes().iter().take(2).map(|b| format!("{b:02x}")).collect()
+}

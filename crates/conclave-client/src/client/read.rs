@@ -1,0 +1,231 @@
+//! Reading: who is there, what was said, what the agent has not seen.
+
+use super::Client;
+use crate::book::{Verdict, Verified};
+use crate::error::ClientError;
+use crate::event::{Age, VerifiedMessage};
+use conclave_proto::channel_log::{ChannelLog, ParsedCtl};
+use conclave_proto::entry::{Entry, EntryBody};
+use conclave_proto::frame::op::{Read, Who};
+use conclave_proto::frame::reply::{EntryPage, SessionInfo};
+use conclave_proto::frame::{Op, Reply};
+use conclave_proto::id::{ChannelId, LogId, MsgId};
+
+/// The most entries that one call reads.
+pub const HISTORY_MAX: u32 = 2_000;
+
+/// How many entries are asked for at once; the server gives what fits a frame.
+const PAGE: u32 = 256;
+
+/// Which part of a channel's past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// The oldest messages after a place.
+    After(u64),
+    /// The newest messages.
+    Last,
+}
+
+impl Client {
+    /// Lists sessions: of a channel, or of everybody this user shares one with.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn who(&self, channel: Option<ChannelId>) -> Result<Vec<SessionInfo>, ClientError> {
+        match self.request(Op::Who(Who { channel })).await? {
+            Reply::Sessions(list) => Ok(list.sessions),
+            _ => Err(ClientError::Answer),
+        }
+    }
+
+    /// Reads verified messages of a channel, ascending, at most `max`; from the replica if the server
+    /// cannot be reached. What does not verify is left out.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn history(
+        &self,
+        channel: ChannelId,
+        part: History,
+        max: u32,
+    ) -> Result<Vec<VerifiedMessage>, ClientError> {
+        let max = max.min(HISTORY_MAX);
+        let log = LogId::Channel(channel);
+        let found = if self.live().is_some() {
+            let tip = self.channel(channel).await?;
+            match part {
+                History::After(after) => self.read(&tip, after, max).await?,
+                History::Last => self.read_last(&tip, max).await?,
+            }
+        } else {
+            match part {
+                History::After(after) => self.replica().messages_after(log, after, max).await?,
+                History::Last => self.replica().messages_last(log, max).await?,
+            }
+        };
+        self.present(found).await
+    }
+
+    /// Finds a message that this machine has.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn message(&self, id: MsgId) -> Result<Option<VerifiedMessage>, ClientError> {
+        let found = self.replica().message(id).await?;
+        Ok(self.present(found.into_iter().collect()).await?.pop())
+    }
+
+    /// Returns what peers said to this session and its agent has not seen, oldest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn unshown(&self, max: u32) -> Result<Vec<VerifiedMessage>, ClientError> {
+        let own = self.with(|core| core.ready.as_ref().map(|ready| ready.path.to_string())).await?;
+        let handle = self.info.handle.clone();
+        let found = self.replica().unshown(handle, own.unwrap_or_default(), max).await?;
+        self.present(found).await
+    }
+
+    /// Notes that the agent has a message.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn mark_shown(&self, log: LogId, id: MsgId) -> Result<(), ClientError> {
+        Ok(self.replica().mark_shown(self.info.handle.clone(), log, id).await?)
+    }
+
+    /// Returns the newest seq of a log.
+    pub(crate) async fn head(&self, log: LogId) -> Result<u64, ClientError> {
+        Ok(self.page(log, u64::from(u32::MAX), 1).await?.head)
+    }
+
+    async fn page(&self, log: LogId, after: u64, limit: u32) -> Result<EntryPage, ClientError> {
+        let limit = limit.min(PAGE);
+        match self.request(Op::Read(Read { log, after, limit })).await? {
+            Reply::Page(page) => Ok(page),
+            _ => Err(ClientError::Answer),
+        }
+    }
+
+    async fn read_last(&self, tip: &ChannelLog, max: u32) -> Result<Vec<Verified>, ClientError> {
+        let head = self.head(LogId::Channel(*tip.id())).await?;
+        // Control records lie among the messages: look a little further back, and once far back.
+        let (wide, most) = (u64::from(max), to_usize(max));
+        let mut found = Vec::new();
+        for reach in [wide + 16, wide.saturating_mul(4) + 256] {
+            let after = head.saturating_sub(reach);
+            found = self.read(tip, after, HISTORY_MAX).await?;
+            if found.len() >= most || after == 0 {
+                break;
+            }
+        }
+        Ok(found.split_off(found.len().saturating_sub(most)))
+    }
+
+    async fn read(
+        &self,
+        tip: &ChannelLog,
+        mut after: u64,
+        max: u32,
+    ) -> Result<Vec<Verified>, ClientError> {
+        let (channel, log) = (*tip.id(), LogId::Channel(*tip.id()));
+        let (mut found, max) = (Vec::new(), to_usize(max));
+        while found.len() < max {
+            let page = self.page(log, after, PAGE).await?;
+            let last = page.next >= page.head || page.next <= after;
+            // The channel as it was before the page's first entry.
+            let first = page.entries.first().map_or(after, |entry| entry.seq.saturating_sub(1));
+            let records = self.replica().ctl(log, first).await?;
+            let state = self.with(move |core| core.book.rebuild(&records)).await??;
+            found.extend(self.verify(channel, state, page.entries).await?);
+            after = page.next;
+            if last {
+                break;
+            }
+        }
+        found.truncate(max);
+        Ok(found)
+    }
+
+    /// Judges entries of the past one by one, by the channel as it was at each.
+    async fn verify(
+        &self,
+        channel: ChannelId,
+        mut state: Option<ChannelLog>,
+        entries: Vec<Entry>,
+    ) -> Result<Vec<Verified>, ClientError> {
+        let mut found = Vec::new();
+        for entry in entries {
+            let mut tries = 0;
+            loop {
+                let (given, copy) = (state.take(), entry.clone());
+                let (after, verdict) =
+                    self.with(move |core| judge_past(&core.book, channel, given, &copy)).await?;
+                state = after;
+                match verdict {
+                    Verdict::Message(message) => {
+                        self.replica().keep_message((*message).clone()).await?;
+                        found.push(*message);
+                    }
+                    Verdict::Need(crate::book::Need::Identity(user)) if tries == 0 => {
+                        tries += 1;
+                        if self.learn(user).await? {
+                            continue;
+                        }
+                    }
+                    Verdict::Refused(kind, _) => {
+                        tracing::warn!(kind = kind.as_str(), seq = entry.seq, "entry refused");
+                    }
+                    Verdict::Ctl(_) | Verdict::Need(_) | Verdict::Nothing => {}
+                }
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn present(&self, found: Vec<Verified>) -> Result<Vec<VerifiedMessage>, ClientError> {
+        self.with(move |core| {
+            let messages = found.into_iter().filter(|m| m.kind <= 2);
+            messages.map(|m| core.present(m, Age::History)).collect()
+        })
+        .await
+    }
+}
+
+fn to_usize(n: u32) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+fn judge_past(
+    book: &crate::book::Book,
+    channel: ChannelId,
+    mut state: Option<ChannelLog>,
+    entry: &Entry,
+) -> (Option<ChannelLog>, Verdict) {
+    let verdict = match &entry.body {
+        EntryBody::Ctl(rec) => {
+            // It was verified when the channel was read up to its newest record.
+            if let Ok(rec) = ParsedCtl::parse(rec).map(ParsedCtl::trust) {
+                state = match state {
+                    None => ChannelLog::start(entry.seq, entry.at, &rec, book).ok(),
+                    Some(mut log) => {
+                        if entry.seq > log.seq()
+                            && let Err(error) = log.extend(entry.seq, entry.at, &rec, book)
+                        {
+                            tracing::warn!(%error, %channel, "a past control record does not fit");
+                        }
+                        Some(log)
+                    }
+                };
+            }
+            Verdict::Nothing
+        }
+        EntryBody::Env(env) => match &state {
+            Some(log) => book.judge_env(log, entry, env),
+            None => Verdict::Nothing,
+        },
+        EntryBody::Unknown(_) => Verdict::Nothing,
+    };
+    (state, verdict)
+}

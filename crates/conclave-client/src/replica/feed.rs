@@ -1,0 +1,162 @@
+//! Per handle: how far logs were received, what is unread, and what waits to be sent.
+
+use super::{Replica, ReplicaError, blob, int, uint};
+use crate::outbox::Draft;
+use conclave_proto::id::{LogId, MsgId};
+use conclave_proto::name::{Name, SessionPath};
+use conclave_proto::time::UnixMs;
+use rusqlite::{OptionalExtension as _, params};
+
+impl Replica {
+    /// Returns up to where a handle has received a log; `None` if it never followed it.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn cursor(&self, handle: Name, log: LogId) -> Result<Option<u64>, ReplicaError> {
+        self.call(move |db| {
+            db.prepare_cached("SELECT cursor FROM feed WHERE handle = ?1 AND log = ?2")?
+                .query_row(params![handle.as_str(), log.to_bytes()], |r| r.get(0))
+                .optional()
+                .map(|found| found.map(uint))
+        })
+        .await
+    }
+
+    /// Starts a feed at `start`: what comes after it will count as unread.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn start_feed(&self, handle: Name, log: LogId, start: u64) -> Result<(), ReplicaError> {
+        self.call(move |db| {
+            db.prepare_cached("INSERT OR IGNORE INTO feed VALUES (?1, ?2, ?3, ?3)")?
+                .execute(params![handle.as_str(), log.to_bytes(), int(start)])
+                .map(drop)
+        })
+        .await
+    }
+
+    /// Moves a feed's cursor forward.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn move_cursor(&self, handle: Name, log: LogId, seq: u64) -> Result<(), ReplicaError> {
+        self.call(move |db| {
+            db.prepare_cached(
+                "UPDATE feed SET cursor = max(cursor, ?3) WHERE handle = ?1 AND log = ?2",
+            )?
+            .execute(params![handle.as_str(), log.to_bytes(), int(seq)])
+            .map(drop)
+        })
+        .await
+    }
+
+    /// Notes that the model has a message.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn mark_shown(&self, handle: Name, log: LogId, id: MsgId) -> Result<(), ReplicaError> {
+        self.call(move |db| {
+            db.prepare_cached("INSERT OR IGNORE INTO shown VALUES (?1, ?2, ?3)")?
+                .execute(params![handle.as_str(), log.to_bytes(), id.as_bytes()])
+                .map(drop)
+        })
+        .await
+    }
+
+    /// Puts a draft into the outbox; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub(crate) async fn put_draft(&self, handle: Name, draft: Draft) -> Result<i64, ReplicaError> {
+        self.call(move |db| {
+            db.prepare_cached(
+                "INSERT INTO outbox (handle, id, log, route, body, hop, flags, created)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                handle.as_str(),
+                draft.id.as_bytes(),
+                draft.log.to_bytes(),
+                draft.to.as_ref().map(ToString::to_string),
+                draft.body.as_slice(),
+                draft.hop,
+                draft.flags,
+                int(draft.created.0),
+            ])?;
+            Ok(db.last_insert_rowid())
+        })
+        .await
+    }
+
+    /// Keeps the exact bytes that are sent, before they are.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub(crate) async fn keep_sealed(&self, n: i64, sealed: Vec<u8>) -> Result<(), ReplicaError> {
+        self.call(move |db| {
+            db.prepare_cached("UPDATE outbox SET sealed = ?2 WHERE n = ?1")?
+                .execute(params![n, sealed])
+                .map(drop)
+        })
+        .await
+    }
+
+    /// Takes a draft out of the outbox.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub(crate) async fn drop_draft(&self, n: i64) -> Result<(), ReplicaError> {
+        self.call(move |db| {
+            db.prepare_cached("DELETE FROM outbox WHERE n = ?1")?.execute([n]).map(drop)
+        })
+        .await
+    }
+
+    /// Returns what a handle has still to send, oldest first.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub(crate) async fn drafts(&self, handle: Name) -> Result<Vec<Draft>, ReplicaError> {
+        self.call(move |db| {
+            let mut query = db.prepare_cached(
+                "SELECT n, id, log, route, body, hop, flags, created, sealed FROM outbox
+                 WHERE handle = ?1 ORDER BY n",
+            )?;
+            let mut rows = query.query([handle.as_str()])?;
+            let mut drafts = Vec::new();
+            while let Some(r) = rows.next()? {
+                let Some(log) = LogId::from_slice(r.get_ref(2)?.as_blob()?) else {
+                    continue;
+                };
+                let to: Option<String> = r.get(3)?;
+                drafts.push(Draft {
+                    n: r.get(0)?,
+                    id: MsgId::new(r.get(1)?),
+                    log,
+                    to: to.and_then(|text| text.parse::<SessionPath>().ok()),
+                    body: blob(r.get(4)?),
+                    hop: r.get(5)?,
+                    flags: r.get(6)?,
+                    created: UnixMs(uint(r.get(7)?)),
+                    sealed: r.get::<_, Option<Vec<u8>>>(8)?,
+                });
+            }
+            Ok(drafts)
+        })
+        .await
+    }
+
+    /// Returns which handles have something left to send, and how much.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn waiting(&self) -> Result<Vec<(String, u64)>, ReplicaError> {
+        self.call(|db| {
+            let sql = "SELECT handle, count(*) FROM outbox GROUP BY handle ORDER BY handle";
+            let mut query = db.prepare_cached(sql)?;
+            let rows = query.query_map([], |r| Ok((r.get(0)?, uint(r.get(1)?))))?;
+            rows.collect()
+        })
+        .await
+    }
+}

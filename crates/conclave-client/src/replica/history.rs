@@ -1,0 +1,284 @@
+//! Messages: kept once, found by place or id, unread by handle.
+
+use super::{Replica, ReplicaError, blob, int, uint, user};
+use crate::book::Verified;
+use conclave_proto::body::{Body, Head};
+use conclave_proto::id::{Hash, LogId, MsgId};
+use conclave_proto::key::MachineKey;
+use conclave_proto::name::Name;
+use conclave_proto::time::UnixMs;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+const COLUMNS: &str =
+    "log, seq, at, id, sender, user, key, sid, ctr, ts, hop, flags, kind, body, hash";
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// It is new.
+    New {
+        /// How many of its sender's messages before it never came.
+        missing: u64,
+    },
+    /// It stands in this place already: another session of this machine was first.
+    Known,
+    /// Its id or counter was used in another place.
+    Replayed,
+}
+
+impl Replica {
+    /// Keeps a message of a stream, unless its id or counter was used before.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn admit(&self, m: Verified) -> Result<Admitted, ReplicaError> {
+        self.call(move |db| {
+            let tx = db.transaction()?;
+            let admitted = admit(&tx, &m)?;
+            tx.commit()?;
+            Ok(admitted)
+        })
+        .await
+    }
+
+    /// Keeps a message of the past; counters cannot be judged where older ones are not held.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn keep_message(&self, m: Verified) -> Result<(), ReplicaError> {
+        self.call(move |db| insert(db, &m)).await
+    }
+
+    /// Forgets what was held before a hole in a log: from `first` on it is whole.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn reset_hold(&self, log: LogId, first: u64) -> Result<(), ReplicaError> {
+        self.call(move |db| {
+            db.prepare_cached("INSERT OR REPLACE INTO held VALUES (?1, ?2)")?
+                .execute(params![log.to_bytes(), int(first)])
+                .map(drop)
+        })
+        .await
+    }
+
+    /// Returns whether an id is known in a log, and at which place.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn place_of(&self, log: LogId, id: MsgId) -> Result<Option<u64>, ReplicaError> {
+        self.call(move |db| {
+            db.prepare_cached("SELECT seq FROM message WHERE log = ?1 AND id = ?2")?
+                .query_row(params![log.to_bytes(), id.as_bytes()], |r| r.get(0))
+                .optional()
+                .map(|seq| seq.map(uint))
+        })
+        .await
+    }
+
+    /// Finds a message by its id, in any log.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn message(&self, id: MsgId) -> Result<Option<Verified>, ReplicaError> {
+        self.call(move |db| {
+            db.prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE id = ?1"))?
+                .query_row([id.as_bytes()], read)
+                .optional()
+                .map(Option::flatten)
+        })
+        .await
+    }
+
+    /// Returns messages of a log with `after < seq`, oldest first, at most `max`.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn messages_after(
+        &self,
+        log: LogId,
+        after: u64,
+        max: u32,
+    ) -> Result<Vec<Verified>, ReplicaError> {
+        self.call(move |db| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM message WHERE log = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+            );
+            let mut query = db.prepare_cached(&sql)?;
+            let rows = query.query_map(params![log.to_bytes(), int(after), max], read)?;
+            rows.filter_map(Result::transpose).collect()
+        })
+        .await
+    }
+
+    /// Returns the newest messages of a log, oldest first, at most `max`.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn messages_last(&self, log: LogId, max: u32) -> Result<Vec<Verified>, ReplicaError> {
+        self.call(move |db| {
+            let sql = format!(
+                "SELECT * FROM (SELECT {COLUMNS} FROM message WHERE log = ?1 ORDER BY seq DESC
+                 LIMIT ?2) ORDER BY seq"
+            );
+            let mut query = db.prepare_cached(&sql)?;
+            let rows = query.query_map(params![log.to_bytes(), max], read)?;
+            rows.filter_map(Result::transpose).collect()
+        })
+        .await
+    }
+
+    /// Returns what peers said to a handle that has no shown mark, oldest first, at most `max`.
+    /// Only messages and whispers, and nothing the session said itself.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn unshown(
+        &self,
+        handle: Name,
+        own: String,
+        max: u32,
+    ) -> Result<Vec<Verified>, ReplicaError> {
+        self.call(move |db| {
+            let sql = format!(
+                "SELECT m.{} FROM message m JOIN feed f ON f.log = m.log AND f.handle = ?1
+                 WHERE m.seq > f.start AND m.kind <= 2 AND m.sender <> ?2 AND NOT EXISTS
+                   (SELECT 1 FROM shown s WHERE s.handle = ?1 AND s.log = m.log AND s.id = m.id)
+                 ORDER BY m.at, m.log, m.seq LIMIT ?3",
+                COLUMNS.replace(", ", ", m.")
+            );
+            let mut query = db.prepare_cached(&sql)?;
+            let rows = query.query_map(params![handle.as_str(), own, max], read)?;
+            rows.filter_map(Result::transpose).collect()
+        })
+        .await
+    }
+
+    /// Returns from which seq on a log is held without holes.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn held_from(&self, log: LogId) -> Result<Option<u64>, ReplicaError> {
+        self.call(move |db| {
+            db.prepare_cached("SELECT first FROM held WHERE log = ?1")?
+                .query_row([log.to_bytes()], |r| r.get(0))
+                .optional()
+                .map(|first| first.map(uint))
+        })
+        .await
+    }
+
+    /// Notes that a log is held from `first` on.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn hold_from(&self, log: LogId, first: u64) -> Result<(), ReplicaError> {
+        self.call(move |db| {
+            db.prepare_cached(
+                "INSERT INTO held VALUES (?1, ?2)
+                 ON CONFLICT (log) DO UPDATE SET first = min(first, excluded.first)",
+            )?
+            .execute(params![log.to_bytes(), int(first)])
+            .map(drop)
+        })
+        .await
+    }
+
+    /// Returns the newest message of a log: its place and hash.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn newest(&self, log: LogId) -> Result<Option<Head>, ReplicaError> {
+        self.call(move |db| {
+            db.prepare_cached(
+                "SELECT seq, hash FROM message WHERE log = ?1 ORDER BY seq DESC LIMIT 1",
+            )?
+            .query_row([log.to_bytes()], |r| {
+                Ok(Head { n: uint(r.get(0)?), hash: Hash::new(r.get(1)?) })
+            })
+            .optional()
+        })
+        .await
+    }
+}
+
+fn insert(db: &Connection, m: &Verified) -> Result<(), rusqlite::Error> {
+    let body = m.body.to_bytes().unwrap_or_default();
+    db.prepare_cached(
+        "INSERT OR IGNORE INTO message VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)",
+    )?
+    .execute(params![
+        m.log.to_bytes(),
+        int(m.seq),
+        int(m.at.0),
+        m.id.as_bytes(),
+        m.sender.to_string(),
+        m.user.as_bytes(),
+        m.key.as_bytes(),
+        m.sid,
+        int(m.ctr),
+        int(m.ts.0),
+        m.hop,
+        m.flags,
+        m.kind,
+        body.as_slice(),
+        m.hash.as_bytes(),
+    ])
+    .map(drop)
+}
+
+fn admit(db: &Connection, m: &Verified) -> Result<Admitted, rusqlite::Error> {
+    let place: Option<i64> = db
+        .prepare_cached("SELECT seq FROM message WHERE log = ?1 AND id = ?2")?
+        .query_row(params![m.log.to_bytes(), m.id.as_bytes()], |r| r.get(0))
+        .optional()?;
+    match place.map(uint) {
+        Some(seq) if seq == m.seq => return Ok(Admitted::Known),
+        Some(_) => return Ok(Admitted::Replayed),
+        None => {}
+    }
+    // Only where everything since is held can a counter be judged.
+    let last: Option<i64> = db
+        .prepare_cached(
+            "SELECT max(ctr) FROM message WHERE log = ?1 AND key = ?2 AND sid = ?3 AND seq < ?4
+             AND seq >= coalesce((SELECT first FROM held WHERE log = ?1), 0)",
+        )?
+        .query_row(params![m.log.to_bytes(), m.key.as_bytes(), m.sid, int(m.seq)], |r| r.get(0))?;
+    let missing = match last.map(uint) {
+        Some(last) if m.ctr <= last => return Ok(Admitted::Replayed),
+        Some(last) => m.ctr - last - 1,
+        None => 0,
+    };
+    insert(db, m)?;
+    Ok(Admitted::New { missing })
+}
+
+/// Reads a row; `None` if it is not of this version's form.
+fn read(r: &Row<'_>) -> Result<Option<Verified>, rusqlite::Error> {
+    let Some(log) = LogId::from_slice(r.get_ref(0)?.as_blob()?) else {
+        return Ok(None);
+    };
+    let Ok(sender) = r.get_ref(4)?.as_str()?.parse() else {
+        return Ok(None);
+    };
+    let Ok(body) = Body::parse(&blob(r.get(13)?)) else {
+        return Ok(None);
+    };
+    Ok(Some(Verified {
+        log,
+        seq: uint(r.get(1)?),
+        at: UnixMs(uint(r.get(2)?)),
+        id: MsgId::new(r.get(3)?),
+        sender,
+        user: user(r.get(5)?),
+        key: MachineKey::new(r.get(6)?),
+        sid: r.get(7)?,
+        ctr: uint(r.get(8)?),
+        ts: UnixMs(uint(r.get(9)?)),
+        hop: r.get(10)?,
+        flags: r.get(11)?,
+        kind: r.get(12)?,
+        body,
+        hash: Hash::new(r.get(14)?),
+    }))
+}

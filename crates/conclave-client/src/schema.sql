@@ -1,0 +1,69 @@
+-- One replica per machine and server, shared by its sessions. Only what was verified is in here.
+CREATE TABLE IF NOT EXISTS ident (
+    user BLOB NOT NULL,
+    n INTEGER NOT NULL,
+    rec BLOB NOT NULL,
+    PRIMARY KEY (user, n)
+) WITHOUT ROWID;
+-- Names as first seen. `changed`: another id came under the same name later.
+CREATE TABLE IF NOT EXISTS name (
+    name TEXT PRIMARY KEY,
+    user BLOB NOT NULL,
+    verified INTEGER NOT NULL DEFAULT 0,
+    changed INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ctl (
+    log BLOB NOT NULL,
+    seq INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    rec BLOB NOT NULL,
+    PRIMARY KEY (log, seq)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS message (
+    log BLOB NOT NULL,
+    seq INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    sender TEXT NOT NULL,
+    user BLOB NOT NULL,
+    key BLOB NOT NULL,
+    sid BLOB NOT NULL,
+    ctr INTEGER NOT NULL,
+    ts INTEGER NOT NULL,
+    hop INTEGER NOT NULL,
+    flags INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    hash BLOB NOT NULL,
+    PRIMARY KEY (log, seq)
+);
+CREATE UNIQUE INDEX IF NOT EXISTS message_id ON message (log, id);
+CREATE INDEX IF NOT EXISTS message_ctr ON message (log, key, sid, ctr);
+-- How far a handle has received a log, and from where on it counts what is unread.
+CREATE TABLE IF NOT EXISTS feed (
+    handle TEXT NOT NULL,
+    log BLOB NOT NULL,
+    start INTEGER NOT NULL,
+    cursor INTEGER NOT NULL,
+    PRIMARY KEY (handle, log)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS shown (
+    handle TEXT NOT NULL,
+    log BLOB NOT NULL,
+    id BLOB NOT NULL,
+    PRIMARY KEY (handle, log, id)
+) WITHOUT ROWID;
+-- From which seq on a channel's entries are held without holes, up to the newest cursor.
+CREATE TABLE IF NOT EXISTS held (log BLOB PRIMARY KEY, first INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS outbox (
+    n INTEGER PRIMARY KEY AUTOINCREMENT,
+    handle TEXT NOT NULL,
+    id BLOB NOT NULL UNIQUE,
+    log BLOB NOT NULL,
+    route TEXT,
+    body BLOB NOT NULL,
+    hop INTEGER NOT NULL,
+    flags INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    sealed BLOB
+);
