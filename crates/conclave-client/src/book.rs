@@ -125,7 +125,9 @@ impl Book {
         let log = match self.identities.entry(user) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(free) => {
-                let Some(first) = records.next() else { return Ok(()) };
+                let Some(first) = records.next() else {
+                    return Ok(());
+                };
                 let log = IdentityLog::genesis(first, &self.server)?;
                 if log.user_id() != &user {
                     return Err(BadIdentity::Chain(0));
@@ -216,7 +218,9 @@ impl Book {
         for (seq, at, rec) in records {
             let rec = ParsedCtl::parse(rec)?.trust();
             match &mut log {
-                Some(log) => drop(log.extend(*seq, *at, &rec, &self.identities)?),
+                Some(log) => {
+                    log.extend(*seq, *at, &rec, &self.identities)?;
+                }
                 None => log = Some(ChannelLog::start(*seq, *at, &rec, &self.identities)?),
             }
         }
@@ -229,12 +233,15 @@ impl Book {
             (EntryBody::Ctl(rec), LogId::Channel(channel)) => self.judge_ctl(channel, entry, rec),
             (EntryBody::Env(env), LogId::Channel(channel)) => match self.streams.get(&channel) {
                 Some(stream) => self.judge_env(stream, entry, env),
-                None => Verdict::Refused(NoticeKind::ChainBreak, "no channel to judge it by".into()),
+                None => {
+                    Verdict::Refused(NoticeKind::ChainBreak, "no channel to judge it by".into())
+                }
             },
             (EntryBody::Env(env), LogId::Mailbox(_)) => self.judge_whisper(log, entry, env),
-            (EntryBody::Ctl(_), LogId::Mailbox(_)) => {
-                Verdict::Refused(NoticeKind::Malformed, "a control record in a mailbox".into())
-            }
+            (EntryBody::Ctl(_), LogId::Mailbox(_)) => Verdict::Refused(
+                NoticeKind::Malformed,
+                "a control record in a mailbox".into(),
+            ),
             (EntryBody::Unknown(_), _) => Verdict::Nothing,
         }
     }
@@ -297,16 +304,20 @@ impl Book {
             (false, _) => Verdict::Refused(NoticeKind::Malformed, "not a whisper to here".into()),
             (true, None) => Verdict::Need(Need::Identity(pin.user)),
             (true, Some(_)) if fits => self.open(log, pin.user, entry, env.clone()),
-            (true, Some(_)) => {
-                Verdict::Refused(NoticeKind::BadSignature, "the key is not the sender's".into())
-            }
+            (true, Some(_)) => Verdict::Refused(
+                NoticeKind::BadSignature,
+                "the key is not the sender's".into(),
+            ),
         }
     }
 
     fn open(&self, log: LogId, user: UserId, entry: &Entry, env: Envelope) -> Verdict {
         let hash = env.hash();
         let Some(verified) = env.parse().ok().and_then(|parsed| parsed.verify().ok()) else {
-            return Verdict::Refused(NoticeKind::BadSignature, "the signature is not valid".into());
+            return Verdict::Refused(
+                NoticeKind::BadSignature,
+                "the signature is not valid".into(),
+            );
         };
         let header = verified.header();
         let body = match Body::parse(&verified.envelope().ct) {
@@ -335,8 +346,15 @@ impl Book {
     /// Returns when a sender entered a channel and whether somebody here vouches for it: `me` let it
     /// in, it let `me` in, or it made the channel.
     #[must_use]
-    pub fn standing(&self, channel: &ChannelId, user: &UserId, me: &UserId) -> (Option<UnixMs>, bool) {
-        let Some(tip) = self.tips.get(channel) else { return (None, false) };
+    pub fn standing(
+        &self,
+        channel: &ChannelId,
+        user: &UserId,
+        me: &UserId,
+    ) -> (Option<UnixMs>, bool) {
+        let Some(tip) = self.tips.get(channel) else {
+            return (None, false);
+        };
         let by = |member: Option<&conclave_proto::channel_log::Member>| match member?.admission {
             Admission::Added { by } | Admission::Invited { by, .. } => Some(by),
             Admission::Created | Admission::Open => None,

@@ -60,7 +60,12 @@ impl Session {
         let handle = Name::new(conclave_proto::name::CLI_HANDLE);
         let handle = handle.map_err(|_| Reject::new(Code::Internal, "no handle for one-shots"))?;
         let instance = Instance::new(random()?);
-        Ok(Self { handle, pinned: false, instance, agent: agent.to_owned() })
+        Ok(Self {
+            handle,
+            pinned: false,
+            instance,
+            agent: agent.to_owned(),
+        })
     }
 }
 
@@ -83,7 +88,11 @@ struct Info {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Client({} at {})", self.info.account.user, self.info.origin)
+        write!(
+            f,
+            "Client({} at {})",
+            self.info.account.user, self.info.origin
+        )
     }
 }
 
@@ -106,7 +115,10 @@ impl Client {
         session: Session,
     ) -> Result<(Self, mpsc::Receiver<Event>), ClientError> {
         let url = profile.urls.first().cloned().unwrap_or_default();
-        let account = profile.user.clone().ok_or_else(|| ClientError::NoAccount(url.clone()))?;
+        let account = profile
+            .user
+            .clone()
+            .ok_or_else(|| ClientError::NoAccount(url.clone()))?;
         let keys = MachineKeys::load(home, &profile.id)?;
         let keys = keys.ok_or(ClientError::NoAccount(url))?;
         Self::start(home, profile, account, &keys.signing, session, Mode::Auth).await
@@ -121,13 +133,20 @@ impl Client {
         session: Session,
         mode: Mode,
     ) -> Result<(Self, mpsc::Receiver<Event>), ClientError> {
-        let origin = profile.urls.first().map_or("", String::as_str).parse::<Origin>()?;
+        let origin = profile
+            .urls
+            .first()
+            .map_or("", String::as_str)
+            .parse::<Origin>()?;
         let replica = Replica::open(&home.server_dir(&profile.id).join("replica.sqlite")).await?;
         let book = open_book(&replica, profile.id).await?;
         let secret = Arc::new(secret.clone());
         let config = LinkConfig {
             secret: Arc::clone(&secret),
-            pin: Pin::Known { key: profile.key, server_id: profile.id },
+            pin: Pin::Known {
+                key: profile.key,
+                server_id: profile.id,
+            },
             handle: session.handle.clone(),
             pinned: session.pinned,
             instance: session.instance,
@@ -152,7 +171,10 @@ impl Client {
             events: tell,
             status: say,
             pinned: Box::new(move |_, key| {
-                let renewed = Profile { key, ..kept.clone() };
+                let renewed = Profile {
+                    key,
+                    ..kept.clone()
+                };
                 if let Err(error) = home.save(&renewed) {
                     tracing::error!(%error, "the server's new key cannot be kept");
                 }
@@ -167,7 +189,14 @@ impl Client {
             secret,
             replica,
         };
-        Ok((Self { commands, status, info: Arc::new(info) }, events))
+        Ok((
+            Self {
+                commands,
+                status,
+                info: Arc::new(info),
+            },
+            events,
+        ))
     }
 
     /// Returns the server's id.
@@ -210,7 +239,10 @@ impl Client {
     pub async fn ready(&self, within: Duration) -> Result<Arc<Ready>, ClientError> {
         let mut status = self.status.clone();
         let settled = status.wait_for(|status| match status {
-            Status::Up(_) | Status::Down { retry_in_ms: None, .. } => true,
+            Status::Up(_)
+            | Status::Down {
+                retry_in_ms: None, ..
+            } => true,
             Status::Connecting | Status::Down { .. } => false,
         });
         let last = match tokio::time::timeout(within, settled).await {
@@ -250,7 +282,9 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn identity_head(&self, user: UserId) -> Result<Head, ClientError> {
-        let known = self.with(move |core| core.book.identity(&user).map(|log| log.head())).await?;
+        let known = self
+            .with(move |core| core.book.identity(&user).map(|log| log.head()))
+            .await?;
         match known {
             Some(head) => Ok(head),
             None => {
@@ -274,7 +308,9 @@ impl Client {
             return Ok(pin.user);
         }
         let op = Op::FindUser(FindName { name: name.clone() });
-        let Reply::User(info) = self.request(op).await? else { return Err(ClientError::Answer) };
+        let Reply::User(info) = self.request(op).await? else {
+            return Err(ClientError::Answer);
+        };
         let pinned = self.pin(name.clone(), info.user_id).await?;
         if pinned != info.user_id {
             return Err(ClientError::PinChanged {
@@ -293,14 +329,21 @@ impl Client {
     /// # Errors
     /// [`ClientError::Closed`].
     pub async fn name_of(&self, user: UserId) -> Result<Option<Name>, ClientError> {
-        self.with(move |core| core.book.identity(&user).map(|log| log.username().clone())).await
+        self.with(move |core| core.book.identity(&user).map(|log| log.username().clone()))
+            .await
     }
 
     /// Fetches, verifies and keeps what is new of an identity log; returns whether anything was.
     pub(crate) async fn learn(&self, user: UserId) -> Result<bool, ClientError> {
-        let from = self.with(move |core| core.book.next_identity(&user)).await?;
-        let reply = self.request(Op::IdentFetch(IdentFetch { user, from })).await?;
-        let Reply::Idents(idents) = reply else { return Err(ClientError::Answer) };
+        let from = self
+            .with(move |core| core.book.next_identity(&user))
+            .await?;
+        let reply = self
+            .request(Op::IdentFetch(IdentFetch { user, from }))
+            .await?;
+        let Reply::Idents(idents) = reply else {
+            return Err(ClientError::Answer);
+        };
         if idents.user != user || idents.records.is_empty() {
             return Ok(false);
         }
@@ -314,7 +357,10 @@ impl Client {
                 Ok::<_, ClientError>(core.book.identity(&user).map(|log| log.username().clone()))
             })
             .await??;
-        self.info.replica.keep_idents(user, from, idents.records).await?;
+        self.info
+            .replica
+            .keep_idents(user, from, idents.records)
+            .await?;
         if let Some(name) = name {
             self.pin(name, user).await?;
         }
@@ -326,7 +372,14 @@ impl Client {
         self.with(move |core| {
             let verified = core.book.pinned(&name).is_some_and(|pin| pin.verified);
             let changed = pinned != user;
-            core.book.pin(name, NamePin { user: pinned, verified, changed });
+            core.book.pin(
+                name,
+                NamePin {
+                    user: pinned,
+                    verified,
+                    changed,
+                },
+            );
         })
         .await?;
         Ok(pinned)
@@ -347,7 +400,10 @@ impl Client {
     }
 
     async fn command(&self, command: Command) -> Result<(), ClientError> {
-        self.commands.send(command).await.map_err(|_| ClientError::Closed)
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| ClientError::Closed)
     }
 }
 
@@ -356,14 +412,23 @@ async fn open_book(replica: &Replica, server: ServerId) -> Result<Book, ClientEr
     let mut book = Book::new(server);
     let idents = replica.idents().await?;
     for chain in idents.chunk_by(|(a, _), (b, _)| a == b) {
-        let Some((user, _)) = chain.first() else { continue };
+        let Some((user, _)) = chain.first() else {
+            continue;
+        };
         let records: Vec<_> = chain.iter().map(|(_, rec)| rec.clone()).collect();
         if let Err(error) = book.add_identity(*user, &records) {
             tracing::warn!(%user, %error, "an identity in the replica is damaged");
         }
     }
     for (name, user, verified, changed) in replica.names().await? {
-        book.pin(name, NamePin { user, verified, changed });
+        book.pin(
+            name,
+            NamePin {
+                user,
+                verified,
+                changed,
+            },
+        );
     }
     Ok(book)
 }

@@ -189,9 +189,15 @@ impl Core {
                 self.tell(Event::Up(ready));
                 self.send_all().await;
             }
-            Output::Down { reason, retry_in_ms } => {
+            Output::Down {
+                reason,
+                retry_in_ms,
+            } => {
                 self.down(&reason, retry_in_ms);
-                self.tell(Event::Down { reason, retry_in_ms });
+                self.tell(Event::Down {
+                    reason,
+                    retry_in_ms,
+                });
             }
             Output::Response { token, result } => match self.waiting.remove(&token) {
                 Some(Waiting::Caller(reply)) => drop(reply.send(result)),
@@ -211,9 +217,14 @@ impl Core {
             Told::Presence(presence) => self.tell(Event::Presence(presence)),
             Told::Dropped(dropped) => {
                 self.feeds.remove(&dropped.log);
-                self.tell(Event::Dropped { log: dropped.log, reason: dropped.reason });
+                self.tell(Event::Dropped {
+                    log: dropped.log,
+                    reason: dropped.reason,
+                });
             }
-            Told::Standing(standing) => self.tell(Event::Standing { admin: standing.admin }),
+            Told::Standing(standing) => self.tell(Event::Standing {
+                admin: standing.admin,
+            }),
             Told::Enrol(request) => self.tell(Event::Enrol(request)),
             // Heads are looked up when something by that user comes.
             Told::Ident(_) | Told::Entries(_) | Told::Unknown(_) => {}
@@ -223,7 +234,10 @@ impl Core {
     fn down(&mut self, reason: &DownReason, retry_in_ms: Option<u64>) {
         tracing::info!(%reason, retry_in_ms, "link down");
         let reason = reason.clone();
-        self.status.send_replace(Status::Down { reason, retry_in_ms });
+        self.status.send_replace(Status::Down {
+            reason,
+            retry_in_ms,
+        });
         self.outbox.interrupt();
     }
 
@@ -259,7 +273,11 @@ impl Core {
         }
         self.token += 1;
         self.waiting.insert(self.token, waiting);
-        self.driver.input(Input::Request { token: self.token, op, deadline });
+        self.driver.input(Input::Request {
+            token: self.token,
+            op,
+            deadline,
+        });
     }
 
     async fn stop(&mut self) {
@@ -270,7 +288,11 @@ impl Core {
     }
 
     /// Keeps a name's first user; a later one raises an alarm.
-    pub(crate) async fn pin_name(&mut self, name: Name, user: UserId) -> Result<UserId, ClientError> {
+    pub(crate) async fn pin_name(
+        &mut self,
+        name: Name,
+        user: UserId,
+    ) -> Result<UserId, ClientError> {
         if let Some(pin) = self.book.pinned(&name)
             && pin.user == user
         {
@@ -279,18 +301,32 @@ impl Core {
         let pinned = self.replica.pin_name(name.clone(), user).await?;
         let changed = pinned != user;
         let verified = self.book.pinned(&name).is_some_and(|pin| pin.verified);
-        self.book.pin(name, NamePin { user: pinned, verified, changed });
+        self.book.pin(
+            name,
+            NamePin {
+                user: pinned,
+                verified,
+                changed,
+            },
+        );
         Ok(pinned)
     }
 
     /// Returns the id of what this session said last in a log, for the header's counters.
     pub(crate) fn is_own(&self, sender: &conclave_proto::name::SessionPath) -> bool {
-        self.ready.as_ref().is_some_and(|ready| ready.path == *sender)
+        // Every one-shot of a machine has the same path: another one said it, not this session.
+        sender.handle.as_str() != conclave_proto::name::CLI_HANDLE
+            && self
+                .ready
+                .as_ref()
+                .is_some_and(|ready| ready.path == *sender)
     }
 
     /// Follows a log from here on.
     pub(crate) fn follow(&mut self, log: LogId, after: u64) {
-        self.feeds.entry(log).or_insert_with(|| feed::Feed::new(after));
+        self.feeds
+            .entry(log)
+            .or_insert_with(|| feed::Feed::new(after));
         self.driver.input(Input::Follow { log, after });
     }
 

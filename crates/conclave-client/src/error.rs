@@ -122,7 +122,8 @@ impl ClientError {
                 "ask the person on another way; a name never moves to somebody else here".to_owned()
             }
             Self::Down(DownReason::PinMismatch { .. }) => {
-                "ask the server's admin; if it was set up anew, `conclave server remove` it first".to_owned()
+                "ask the server's admin; if it was set up anew, `conclave server remove` it first"
+                    .to_owned()
             }
             _ => self.code().hint().to_owned(),
         }

@@ -51,7 +51,13 @@ impl Driver {
     pub(crate) fn new(config: LinkConfig, origin: Origin, proxies: Proxies) -> Self {
         let clock = Clock::new();
         let link = Link::new(config, clock.now());
-        Self { link, origin, proxies, socket: None, clock }
+        Self {
+            link,
+            origin,
+            proxies,
+            socket: None,
+            clock,
+        }
     }
 
     /// Returns the present moment.
@@ -129,7 +135,10 @@ impl Driver {
         }
         let (frames, queue) = mpsc::channel(QUEUE);
         let (tell, wires) = mpsc::channel(QUEUE);
-        self.socket = Some(Socket { wires, frames: Some(frames) });
+        self.socket = Some(Socket {
+            wires,
+            frames: Some(frames),
+        });
         tokio::spawn(pump(dialled.socket, queue, tell));
         self.input(Input::Connected {
             origin: dialled.origin,
@@ -140,7 +149,10 @@ impl Driver {
 
     fn dial(&mut self) {
         let (tell, wires) = mpsc::channel(1);
-        self.socket = Some(Socket { wires, frames: None });
+        self.socket = Some(Socket {
+            wires,
+            frames: None,
+        });
         let trust = match self.link.pin() {
             Pin::Known { .. } | Pin::Fingerprint(_) => CertTrust::Pinned,
             Pin::FirstContact => CertTrust::WebPki,
@@ -161,7 +173,10 @@ impl Driver {
     /// Queues a frame. The queue is longer than what may be in flight; when it is full all the same, the
     /// socket does not drain and is given up.
     fn write(&mut self, message: Message) {
-        let frames = self.socket.as_ref().and_then(|socket| socket.frames.as_ref());
+        let frames = self
+            .socket
+            .as_ref()
+            .and_then(|socket| socket.frames.as_ref());
         let lost = frames.is_some_and(|frames| frames.try_send(message).is_err());
         if lost {
             self.socket = None;
@@ -174,9 +189,11 @@ impl Driver {
 async fn recv(socket: Option<&mut Socket>) -> Wire {
     match socket {
         None => std::future::pending().await,
-        Some(socket) => socket.wires.recv().await.unwrap_or_else(|| {
-            Wire::Ended(Disconnect::Failed("the connection ended".into()))
-        }),
+        Some(socket) => socket
+            .wires
+            .recv()
+            .await
+            .unwrap_or_else(|| Wire::Ended(Disconnect::Failed("the connection ended".into()))),
     }
 }
 
@@ -199,7 +216,10 @@ async fn pump(
             }
         }
         // The link hung up: say so, and do not wait for an answer.
-        let close = CloseFrame { code: 1000.into(), reason: "".into() };
+        let close = CloseFrame {
+            code: 1000.into(),
+            reason: "".into(),
+        };
         drop(tokio::time::timeout(WRITE, sink.send(Message::Close(Some(close)))).await);
         String::new()
     };
@@ -247,12 +267,17 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 
     pub(crate) fn now(&self) -> Now {
         let mono = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Now { mono: Mono(mono), wall: wall() }
+        Now {
+            mono: Mono(mono),
+            wall: wall(),
+        }
     }
 
     /// Sleeps until `due`, for ever without one.
@@ -269,6 +294,8 @@ impl Clock {
 
 /// Returns the wall clock.
 pub(crate) fn wall() -> UnixMs {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

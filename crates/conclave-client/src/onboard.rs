@@ -70,7 +70,12 @@ pub async fn probe(origin: &Origin, pin: Pin) -> Result<Profile, ClientError> {
             match driver.next().await {
                 Output::FirstContact { server_id, key } => {
                     let urls = vec![origin.to_string()];
-                    return Ok(Profile { id: server_id, key, urls, user: None });
+                    return Ok(Profile {
+                        id: server_id,
+                        key,
+                        urls,
+                        user: None,
+                    });
                 }
                 Output::Down { reason, .. } => return Err(ClientError::Down(reason)),
                 _ => {}
@@ -94,8 +99,10 @@ pub async fn register(
     agent: &str,
 ) -> Result<Welcome, ClientError> {
     let found = probe(origin, known_pin(home, origin)?).await?;
-    make_account(home, found, username, machine, agent, |_, _, genesis| Mode::Register { genesis })
-        .await
+    make_account(home, found, username, machine, agent, |_, _, genesis| {
+        Mode::Register { genesis }
+    })
+    .await
 }
 
 /// Follows an invite: makes the account if this machine has none there, and joins the channel.
@@ -116,18 +123,34 @@ pub async fn redeem(
     let found = probe(&origin, Pin::Fingerprint(link.fingerprint.clone())).await?;
     let mut welcome = match home.server(&found.id)? {
         Some(known) if known.user.is_some() => {
-            let (client, events) =
-                Client::connect(home, &known, Session::one_shot(agent)?).await?;
+            let (client, events) = Client::connect(home, &known, Session::one_shot(agent)?).await?;
             client.ready(CONTACT).await?;
-            Welcome { client, events, profile: known, owner: None, channel: None }
+            Welcome {
+                client,
+                events,
+                profile: known,
+                owner: None,
+                channel: None,
+            }
         }
         _ => {
             let invite = link.secret.signing_key();
-            make_account(home, found, username, machine, agent, move |server, user, genesis| {
-                let key = invite.invite_key();
-                let sig = invite.sign(redeem_message(server, &key, user));
-                Mode::Redeem { invite: key, sig, genesis }
-            })
+            make_account(
+                home,
+                found,
+                username,
+                machine,
+                agent,
+                move |server, user, genesis| {
+                    let key = invite.invite_key();
+                    let sig = invite.sign(redeem_message(server, &key, user));
+                    Mode::Redeem {
+                        invite: key,
+                        sig,
+                        genesis,
+                    }
+                },
+            )
             .await?
         }
     };
@@ -141,15 +164,21 @@ pub async fn redeem(
 ///
 /// # Errors
 /// [`ClientError`].
-pub async fn is_known(home: &Home, link: &Link) -> Result<bool, ClientError> {
+pub fn is_known(home: &Home, link: &Link) -> Result<bool, ClientError> {
     let fits = |p: &Profile| p.key.fingerprint() == link.fingerprint && p.user.is_some();
     Ok(home.servers()?.iter().any(fits))
 }
 
 async fn enter(client: &Client, link: &Link) -> Result<Option<ChannelLog>, ClientError> {
-    let reply = client.request(Op::Invite(ShowInvite { invite: link.id() })).await?;
-    let Reply::Invite(info) = reply else { return Err(ClientError::Answer) };
-    let Some(channel) = info.channel else { return Ok(None) };
+    let reply = client
+        .request(Op::Invite(ShowInvite { invite: link.id() }))
+        .await?;
+    let Reply::Invite(info) = reply else {
+        return Err(ClientError::Answer);
+    };
+    let Some(channel) = info.channel else {
+        return Ok(None);
+    };
     client.apply_ctl(channel.channel, info.ctl).await?;
     Ok(Some(client.join_by(channel.channel, link).await?))
 }
@@ -169,7 +198,10 @@ pub async fn enrol(
     };
     let origin: Origin = link.origin.parse()?;
     let mut profile = probe(&origin, Pin::Fingerprint(link.fingerprint.clone())).await?;
-    if home.server(&profile.id)?.is_some_and(|known| known.user.is_some()) {
+    if home
+        .server(&profile.id)?
+        .is_some_and(|known| known.user.is_some())
+    {
         let text = "this machine has an account on that server already";
         return Err(Reject::new(Code::NameTaken, text).into());
     }
@@ -184,7 +216,11 @@ pub async fn enrol(
         proof: link.secret.signing_key().sign(message()),
     };
     // The user's name comes with `ready`; until then the account is known by its id alone.
-    let account = Account { user: machine.clone(), user_id, machine: machine.clone() };
+    let account = Account {
+        user: machine.clone(),
+        user_id,
+        machine: machine.clone(),
+    };
     let session = Session::one_shot(agent)?;
     let (client, _events) =
         Client::start(home, &profile, account, &keys.signing, session, mode).await?;
@@ -193,11 +229,21 @@ pub async fn enrol(
     if ready.user_id != user_id {
         return Err(ClientError::Answer);
     }
-    profile.user = Some(Account { user: ready.path.user.clone(), user_id, machine });
+    profile.user = Some(Account {
+        user: ready.path.user.clone(),
+        user_id,
+        machine,
+    });
     home.save(&profile)?;
     let (client, events) = Client::connect(home, &profile, Session::one_shot(agent)?).await?;
     client.ready(CONTACT).await?;
-    Ok(Welcome { client, events, profile, owner: None, channel: None })
+    Ok(Welcome {
+        client,
+        events,
+        profile,
+        owner: None,
+        channel: None,
+    })
 }
 
 async fn make_account(
@@ -212,15 +258,28 @@ async fn make_account(
         conclave_proto::id::Blob,
     ) -> Mode,
 ) -> Result<Welcome, ClientError> {
-    if home.server(&profile.id)?.is_some_and(|known| known.user.is_some()) {
+    if home
+        .server(&profile.id)?
+        .is_some_and(|known| known.user.is_some())
+    {
         let text = "this machine has an account on that server already";
         return Err(Reject::new(Code::NameTaken, text).into());
     }
     let keys = keys(home, &profile)?;
     let owner = Owner::create()?;
-    let made =
-        NewAccount::make(&profile.id, username.clone(), machine.clone(), &keys, &owner, wall());
-    let account = Account { user: username, user_id: made.user_id, machine };
+    let made = NewAccount::make(
+        &profile.id,
+        username.clone(),
+        machine.clone(),
+        &keys,
+        &owner,
+        wall(),
+    );
+    let account = Account {
+        user: username,
+        user_id: made.user_id,
+        machine,
+    };
     let mode = mode(&profile.id, &made.user_id, made.genesis.bytes().clone());
     // Kept before the server hears of it: a crash right after must not lose the account.
     profile.user = Some(account.clone());
@@ -230,10 +289,19 @@ async fn make_account(
         Client::start(home, &profile, account, &keys.signing, session, mode).await?;
     if let Err(error) = client.ready(CONTACT).await {
         client.stop().await;
-        home.save(&Profile { user: None, ..profile })?;
+        home.save(&Profile {
+            user: None,
+            ..profile
+        })?;
         return Err(error);
     }
-    Ok(Welcome { client, events, profile, owner: Some(owner), channel: None })
+    Ok(Welcome {
+        client,
+        events,
+        profile,
+        owner: Some(owner),
+        channel: None,
+    })
 }
 
 fn keys(home: &Home, profile: &Profile) -> Result<MachineKeys, ClientError> {
@@ -246,6 +314,12 @@ fn keys(home: &Home, profile: &Profile) -> Result<MachineKeys, ClientError> {
 /// Returns the pin of a server known under this origin, or first contact.
 fn known_pin(home: &Home, origin: &Origin) -> Result<Pin, ClientError> {
     let url = origin.to_string();
-    let known = home.servers()?.into_iter().find(|profile| profile.urls.contains(&url));
-    Ok(known.map_or(Pin::FirstContact, |p| Pin::Known { key: p.key, server_id: p.id }))
+    let known = home
+        .servers()?
+        .into_iter()
+        .find(|profile| profile.urls.contains(&url));
+    Ok(known.map_or(Pin::FirstContact, |p| Pin::Known {
+        key: p.key,
+        server_id: p.id,
+    }))
 }

@@ -46,16 +46,18 @@ impl Replica {
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
         let (tell, told) = oneshot::channel();
         let path = path.to_owned();
-        std::thread::Builder::new().name("replica".into()).spawn(move || {
-            let mut db = match connect(&path) {
-                Ok(db) => db,
-                Err(error) => return drop(tell.send(Err(error))),
-            };
-            drop(tell.send(Ok(())));
-            while let Some(job) = queue.blocking_recv() {
-                job(&mut db);
-            }
-        })?;
+        std::thread::Builder::new()
+            .name("replica".into())
+            .spawn(move || {
+                let mut db = match connect(&path) {
+                    Ok(db) => db,
+                    Err(error) => return drop(tell.send(Err(error))),
+                };
+                drop(tell.send(Ok(())));
+                while let Some(job) = queue.blocking_recv() {
+                    job(&mut db);
+                }
+            })?;
         told.await.map_err(|_| ReplicaError::Gone)??;
         Ok(Self { jobs })
     }
@@ -202,7 +204,9 @@ impl Replica {
             db.prepare_cached(
                 "SELECT max(ctr) FROM message WHERE log = ?1 AND key = ?2 AND sid = ?3",
             )?
-            .query_row(params![log.to_bytes(), key, sid], |r| r.get::<_, Option<i64>>(0))
+            .query_row(params![log.to_bytes(), key, sid], |r| {
+                r.get::<_, Option<i64>>(0)
+            })
             .optional()
             .map(|found| found.flatten().map(uint))
         })
@@ -213,7 +217,14 @@ impl Replica {
 fn connect(path: &Path) -> Result<Connection, ReplicaError> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = std::fs::OpenOptions::new();
-    drop(options.write(true).create(true).truncate(false).mode(0o600).open(path)?);
+    drop(
+        options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)?,
+    );
     let db = Connection::open(path)?;
     db.busy_timeout(std::time::Duration::from_secs(10))?;
     db.pragma_update(None, "journal_mode", "WAL")?;

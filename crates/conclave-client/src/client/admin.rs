@@ -25,7 +25,11 @@ impl Client {
             Signer::Machine => act.sign_machine(&self.info.secret),
             Signer::Owner(owner) => act.sign_owner(owner.secret()),
         };
-        self.request(Op::Admin(AdminAct { rec: rec.bytes().clone() })).await.map(drop)
+        self.request(Op::Admin(AdminAct {
+            rec: rec.bytes().clone(),
+        }))
+        .await
+        .map(drop)
     }
 
     /// Makes an invite to the server alone.
@@ -36,7 +40,11 @@ impl Client {
         let secret = LinkSecret::new(random()?);
         let key = secret.signing_key().invite_key();
         let expires = crate::link::wall().plus(life_ms);
-        let body = AdminBody::ServerInvite { key, max_uses, expires };
+        let body = AdminBody::ServerInvite {
+            key,
+            max_uses,
+            expires,
+        };
         self.administer(body, Signer::Machine).await?;
         let server_key = self.with(|core| core.server_key()).await?;
         Ok(Link::invite(self.info.origin.clone(), secret, &server_key))

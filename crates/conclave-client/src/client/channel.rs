@@ -49,8 +49,13 @@ impl Client {
     /// [`ClientError::Ambiguous`], [`ClientError::NotFound`].
     pub async fn resolve(&self, text: &str) -> Result<ChannelInfo, ClientError> {
         let text = text.trim_start_matches('#');
-        let (name, id) = text.split_once('~').map_or((text, None), |(n, id)| (n, Some(id)));
-        let missing = || ClientError::NotFound { what: "channel", name: format!("#{text}") };
+        let (name, id) = text
+            .split_once('~')
+            .map_or((text, None), |(n, id)| (n, Some(id)));
+        let missing = || ClientError::NotFound {
+            what: "channel",
+            name: format!("#{text}"),
+        };
         let parsed = Name::new(name).map_err(|_| missing())?;
         let fits = |info: &ChannelInfo| {
             info.name.as_ref() == Some(&parsed)
@@ -58,8 +63,15 @@ impl Client {
         };
         let mut found: Vec<_> = self.channels().await?.into_iter().filter(fits).collect();
         if found.is_empty() {
-            match self.request(Op::FindChannel(FindName { name: parsed.clone() })).await {
-                Ok(Reply::Channels(list)) => found = list.channels.into_iter().filter(fits).collect(),
+            match self
+                .request(Op::FindChannel(FindName {
+                    name: parsed.clone(),
+                }))
+                .await
+            {
+                Ok(Reply::Channels(list)) => {
+                    found = list.channels.into_iter().filter(fits).collect()
+                }
                 Ok(_) => return Err(ClientError::Answer),
                 Err(ClientError::Reject(r)) if r.code == Code::NotFound => {}
                 Err(error) => return Err(error),
@@ -70,8 +82,13 @@ impl Client {
             (Some(info), true) => Ok(info),
             (Some(info), false) => {
                 let all = found.iter().chain([&info]);
-                let candidates = all.map(|i| format!("#{name}~{}", digits(&i.channel))).collect();
-                Err(ClientError::Ambiguous { name: format!("#{name}"), candidates })
+                let candidates = all
+                    .map(|i| format!("#{name}~{}", digits(&i.channel)))
+                    .collect();
+                Err(ClientError::Ambiguous {
+                    name: format!("#{name}"),
+                    candidates,
+                })
             }
         }
     }
@@ -82,18 +99,27 @@ impl Client {
     /// [`ClientError`]; [`ClientError::Ctl`] if the server shows a chain that breaks the rules.
     pub async fn channel(&self, channel: ChannelId) -> Result<ChannelLog, ClientError> {
         for _ in 0..PAGES_MAX {
-            let after = self.with(move |core| core.book.tip(&channel).map_or(0, ChannelLog::seq)).await?;
-            let page = match self.request(Op::CtlFetch(CtlFetch { channel, after })).await? {
-                Reply::Page(page) => page,
-                _ => return Err(ClientError::Answer),
+            let after = self
+                .with(move |core| core.book.tip(&channel).map_or(0, ChannelLog::seq))
+                .await?;
+            let reply = self
+                .request(Op::CtlFetch(CtlFetch { channel, after }))
+                .await?;
+            let Reply::Page(page) = reply else {
+                return Err(ClientError::Answer);
             };
             let progress = self.apply_ctl(channel, page.entries).await?;
             if page.next >= page.head || !progress {
                 break;
             }
         }
-        let tip = self.with(move |core| core.book.tip(&channel).cloned()).await?;
-        tip.ok_or_else(|| ClientError::NotFound { what: "channel", name: channel.to_string() })
+        let tip = self
+            .with(move |core| core.book.tip(&channel).cloned())
+            .await?;
+        tip.ok_or_else(|| ClientError::NotFound {
+            what: "channel",
+            name: channel.to_string(),
+        })
     }
 
     /// Verifies control records of a channel and keeps them; returns whether any was new.
@@ -107,8 +133,9 @@ impl Client {
             let EntryBody::Ctl(rec) = body else { continue };
             loop {
                 let copy = rec.clone();
-                let applied =
-                    self.with(move |core| core.book.advance_tip(channel, seq, at, &copy)).await?;
+                let applied = self
+                    .with(move |core| core.book.advance_tip(channel, seq, at, &copy))
+                    .await?;
                 match applied {
                     Ok(change) => {
                         progress |= change.is_some();
@@ -118,7 +145,9 @@ impl Client {
                     Err(error) => return Err(error.into()),
                 }
             }
-            self.replica().keep_ctl(LogId::Channel(channel), seq, at, rec).await?;
+            self.replica()
+                .keep_ctl(LogId::Channel(channel), seq, at, rec)
+                .await?;
         }
         Ok(progress)
     }
@@ -138,7 +167,9 @@ impl Client {
             Some(after) => after,
             None => {
                 let head = self.head(log).await?.max(tip.seq());
-                self.replica().start_feed(self.info.handle.clone(), log, head).await?;
+                self.replica()
+                    .start_feed(self.info.handle.clone(), log, head)
+                    .await?;
                 head
             }
         };
@@ -158,9 +189,17 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn follow_mailbox(&self) -> Result<(), ClientError> {
-        let Some(log) = self.live().and_then(|ready| ready.mailbox) else { return Ok(()) };
-        self.replica().start_feed(self.info.handle.clone(), log, 0).await?;
-        let after = self.replica().cursor(self.info.handle.clone(), log).await?.unwrap_or(0);
+        let Some(log) = self.live().and_then(|ready| ready.mailbox) else {
+            return Ok(());
+        };
+        self.replica()
+            .start_feed(self.info.handle.clone(), log, 0)
+            .await?;
+        let after = self
+            .replica()
+            .cursor(self.info.handle.clone(), log)
+            .await?
+            .unwrap_or(0);
         self.with(move |core| core.follow(log, after)).await
     }
 
@@ -169,7 +208,8 @@ impl Client {
     /// # Errors
     /// [`ClientError::Closed`].
     pub async fn unfollow(&self, channel: ChannelId) -> Result<(), ClientError> {
-        self.with(move |core| core.unfollow(LogId::Channel(channel))).await
+        self.with(move |core| core.unfollow(LogId::Channel(channel)))
+            .await
     }
 
     /// Returns which channels are followed.
@@ -177,7 +217,8 @@ impl Client {
     /// # Errors
     /// [`ClientError::Closed`].
     pub async fn followed(&self, channel: ChannelId) -> Result<bool, ClientError> {
-        self.with(move |core| core.follows(&LogId::Channel(channel))).await
+        self.with(move |core| core.follows(&LogId::Channel(channel)))
+            .await
     }
 
     /// Makes a channel; this user is its owner.
@@ -200,8 +241,15 @@ impl Client {
             limits: None,
         };
         let author = self.author().await?;
-        let ctl = Ctl { channel, after: None, body, author, ts: crate::link::wall() };
-        self.append_ctl(channel, &ctl.sign_machine(&self.info.secret)).await?;
+        let ctl = Ctl {
+            channel,
+            after: None,
+            body,
+            author,
+            ts: crate::link::wall(),
+        };
+        self.append_ctl(channel, &ctl.sign_machine(&self.info.secret))
+            .await?;
         self.channel(channel).await
     }
 
@@ -215,7 +263,8 @@ impl Client {
         body: CtlBody,
         signer: Signer<'_>,
     ) -> Result<Appended, ClientError> {
-        self.control_with(channel, signer, |_, _| Ok(body.clone())).await
+        self.control_with(channel, signer, |_, _| Ok(body.clone()))
+            .await
     }
 
     async fn control_with(
@@ -229,7 +278,13 @@ impl Client {
             let tip = self.channel(channel).await?;
             let author = self.author().await?;
             let body = make(&tip, &author)?;
-            let ctl = Ctl { channel, after: Some(tip.head()), body, author, ts: crate::link::wall() };
+            let ctl = Ctl {
+                channel,
+                after: Some(tip.head()),
+                body,
+                author,
+                ts: crate::link::wall(),
+            };
             let rec = match signer {
                 Signer::Machine => ctl.sign_machine(&self.info.secret),
                 Signer::Owner(owner) => ctl.sign_owner(owner.secret()),
@@ -259,7 +314,12 @@ impl Client {
 
     async fn append_ctl(&self, channel: ChannelId, rec: &Record) -> Result<Appended, ClientError> {
         let rec = rec.bytes().clone();
-        let op = CtlAppend { channel, rec, wraps: Vec::new(), invite_box: None };
+        let op = CtlAppend {
+            channel,
+            rec,
+            wraps: Vec::new(),
+            invite_box: None,
+        };
         match self.request(Op::CtlAppend(op)).await? {
             Reply::Appended(done) => Ok(done),
             _ => Err(ClientError::Answer),
@@ -273,7 +333,8 @@ impl Client {
     pub async fn join(&self, channel: ChannelId) -> Result<ChannelLog, ClientError> {
         let me = self.info.account.user_id;
         if self.channel(channel).await?.role(&me).is_none() {
-            self.control(channel, CtlBody::Join { ticket: None }, Signer::Machine).await?;
+            self.control(channel, CtlBody::Join { ticket: None }, Signer::Machine)
+                .await?;
         }
         self.channel(channel).await
     }
@@ -286,11 +347,15 @@ impl Client {
     ) -> Result<ChannelLog, ClientError> {
         let me = self.info.account.user_id;
         let invite = link.secret.signing_key();
-        let known = self.with(move |core| core.book.tip(&channel).cloned()).await?;
+        let known = self
+            .with(move |core| core.book.tip(&channel).cloned())
+            .await?;
         if known.as_ref().and_then(|tip| tip.role(&me)).is_none() {
             self.control_with(channel, Signer::Machine, |tip, author| {
                 let ticket = Ctl::ticket(&channel, &tip.head(), author, &invite);
-                Ok(CtlBody::Join { ticket: Some(ticket) })
+                Ok(CtlBody::Join {
+                    ticket: Some(ticket),
+                })
             })
             .await?;
         }
@@ -302,7 +367,10 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn leave(&self, channel: ChannelId) -> Result<(), ClientError> {
-        let body = CtlBody::Remove { user: self.info.account.user_id, kind: RemoveKind::Leave };
+        let body = CtlBody::Remove {
+            user: self.info.account.user_id,
+            kind: RemoveKind::Leave,
+        };
         self.control(channel, body, Signer::Machine).await?;
         self.with(move |core| {
             core.unfollow(LogId::Channel(channel));
@@ -326,7 +394,17 @@ impl Client {
         let secret = LinkSecret::new(random()?);
         let key = secret.signing_key().invite_key();
         let expires = crate::link::wall().plus(life_ms);
-        self.control(channel, CtlBody::Invite { key, role, max_uses, expires }, signer).await?;
+        self.control(
+            channel,
+            CtlBody::Invite {
+                key,
+                role,
+                max_uses,
+                expires,
+            },
+            signer,
+        )
+        .await?;
         let server_key = self.server_key().await?;
         Ok(Link::invite(self.info.origin.clone(), secret, &server_key))
     }
@@ -335,8 +413,14 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn revoke_invite(&self, channel: ChannelId, invite: InviteId) -> Result<(), ClientError> {
-        self.control(channel, CtlBody::InviteRevoke { invite }, Signer::Machine).await.map(drop)
+    pub async fn revoke_invite(
+        &self,
+        channel: ChannelId,
+        invite: InviteId,
+    ) -> Result<(), ClientError> {
+        self.control(channel, CtlBody::InviteRevoke { invite }, Signer::Machine)
+            .await
+            .map(drop)
     }
 
     /// Adds a user by name.
@@ -352,7 +436,9 @@ impl Client {
     ) -> Result<(), ClientError> {
         let user = self.find_user(user).await?;
         let ident = self.identity_head(user).await?;
-        self.control(channel, CtlBody::Add { user, ident, role }, signer).await.map(drop)
+        self.control(channel, CtlBody::Add { user, ident, role }, signer)
+            .await
+            .map(drop)
     }
 
     /// Removes a user by name: `kick` or `ban`. A ban ends every invite as well.
@@ -366,11 +452,15 @@ impl Client {
         kind: RemoveKind,
     ) -> Result<(), ClientError> {
         let user = self.find_user(user).await?;
-        self.control(channel, CtlBody::Remove { user, kind }, Signer::Machine).await?;
+        self.control(channel, CtlBody::Remove { user, kind }, Signer::Machine)
+            .await?;
         if kind == RemoveKind::Ban {
             let tip = self.channel(channel).await?;
             let now = crate::link::wall();
-            let live = tip.invites().iter().filter(|(_, invite)| invite.is_live(now));
+            let live = tip
+                .invites()
+                .iter()
+                .filter(|(_, invite)| invite.is_live(now));
             for (id, _) in live {
                 self.revoke_invite(channel, *id).await?;
             }
@@ -387,19 +477,27 @@ impl Client {
         channel: ChannelId,
         path: SessionPath,
     ) -> Result<(), ClientError> {
-        self.request(Op::KickSession(KickSession { channel, path })).await.map(drop)
+        self.request(Op::KickSession(KickSession { channel, path }))
+            .await
+            .map(drop)
     }
 
     /// Returns who this session is, for a record, with the newest identity head the server knows.
     pub(crate) async fn author(&self) -> Result<Author, ClientError> {
         let user = self.info.account.user_id;
         let ready = self.ready(std::time::Duration::from_secs(10)).await?;
-        let known = self.with(move |core| core.book.identity(&user).map(|log| log.head())).await?;
+        let known = self
+            .with(move |core| core.book.identity(&user).map(|log| log.head()))
+            .await?;
         if known.is_none_or(|head| head.n < ready.ident.n) {
             self.learn(user).await?;
         }
         let ident = self.identity_head(user).await?;
-        Ok(Author { user, path: ready.path.clone(), ident })
+        Ok(Author {
+            user,
+            path: ready.path.clone(),
+            ident,
+        })
     }
 
     async fn server_key(&self) -> Result<conclave_proto::key::ServerKey, ClientError> {
@@ -409,5 +507,10 @@ impl Client {
 
 /// The first digits of a channel's id, as people write them.
 fn digits(channel: &ChannelId) -> String {
-    channel.as_bytes().iter().take(2).map(|b| format!("{b:02x}")).collect()
+    channel
+        .as_bytes()
+        .iter()
+        .take(2)
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }

@@ -21,7 +21,9 @@ impl Client {
     pub async fn own_identity(&self) -> Result<IdentityLog, ClientError> {
         let me = self.info.account.user_id;
         self.learn(me).await?;
-        let known = self.with(move |core| core.book.identity(&me).cloned()).await?;
+        let known = self
+            .with(move |core| core.book.identity(&me).cloned())
+            .await?;
         known.ok_or(ClientError::Answer)
     }
 
@@ -49,7 +51,12 @@ impl Client {
         self.request(Op::EnrolOpen(op)).await?;
         let server_key = self.with(|core| core.server_key()).await?;
         let user = self.info.account.user_id;
-        Ok(Link::machine(self.info.origin.clone(), secret, &server_key, user))
+        Ok(Link::machine(
+            self.info.origin.clone(),
+            secret,
+            &server_key,
+            user,
+        ))
     }
 
     /// Signs a new machine in, after the human said so.
@@ -64,7 +71,8 @@ impl Client {
     ) -> Result<(), ClientError> {
         let me = self.info.account.user_id;
         let message = enrolment_message(&me, &request.name, &request.key, &request.encryption_key);
-        link.verify(message, &request.proof).map_err(|_| ClientError::LinkKind)?;
+        link.verify(message, &request.proof)
+            .map_err(|_| ClientError::LinkKind)?;
         let log = self.own_identity().await?;
         let claim = MachineClaim {
             name: request.name.clone(),
@@ -92,27 +100,36 @@ impl Client {
         if !log.is_owner(&owner.secret().owner_key()) {
             return Err(ClientError::OwnerKey);
         }
-        let rec =
-            build::revoke_machine(&log, key, reason, owner.secret(), crate::link::wall());
+        let rec = build::revoke_machine(&log, key, reason, owner.secret(), crate::link::wall());
         self.append_identity(&rec).await?;
         self.spread_identity().await
     }
 
     async fn append_identity(&self, rec: &Record) -> Result<(), ClientError> {
-        self.request(Op::IdentAppend(IdentAppend { rec: rec.bytes().clone() })).await.map(drop)
+        self.request(Op::IdentAppend(IdentAppend {
+            rec: rec.bytes().clone(),
+        }))
+        .await
+        .map(drop)
     }
 
     /// Tells every channel of this user which machines it has now.
     async fn spread_identity(&self) -> Result<(), ClientError> {
         let me = self.info.account.user_id;
         let head = self.own_identity().await?.head();
-        for info in self.channels().await?.into_iter().filter(|info| info.role.is_some()) {
+        for info in self
+            .channels()
+            .await?
+            .into_iter()
+            .filter(|info| info.role.is_some())
+        {
             let tip = self.channel(info.channel).await?;
             if tip.is_closed() || tip.member(&me).is_none_or(|m| m.ident.n >= head.n) {
                 continue;
             }
             let body = CtlBody::Ident { user: me, head };
-            self.control(info.channel, body, super::Signer::Machine).await?;
+            self.control(info.channel, body, super::Signer::Machine)
+                .await?;
         }
         Ok(())
     }

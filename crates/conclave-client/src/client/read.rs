@@ -80,9 +80,14 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn unshown(&self, max: u32) -> Result<Vec<VerifiedMessage>, ClientError> {
-        let own = self.with(|core| core.ready.as_ref().map(|ready| ready.path.to_string())).await?;
+        let own = self
+            .with(|core| core.ready.as_ref().map(|ready| ready.path.to_string()))
+            .await?;
         let handle = self.info.handle.clone();
-        let found = self.replica().unshown(handle, own.unwrap_or_default(), max).await?;
+        let found = self
+            .replica()
+            .unshown(handle, own.unwrap_or_default(), max)
+            .await?;
         self.present(found).await
     }
 
@@ -91,7 +96,10 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn mark_shown(&self, log: LogId, id: MsgId) -> Result<(), ClientError> {
-        Ok(self.replica().mark_shown(self.info.handle.clone(), log, id).await?)
+        Ok(self
+            .replica()
+            .mark_shown(self.info.handle.clone(), log, id)
+            .await?)
     }
 
     /// Returns the newest seq of a log.
@@ -134,7 +142,10 @@ impl Client {
             let page = self.page(log, after, PAGE).await?;
             let last = page.next >= page.head || page.next <= after;
             // The channel as it was before the page's first entry.
-            let first = page.entries.first().map_or(after, |entry| entry.seq.saturating_sub(1));
+            let first = page
+                .entries
+                .first()
+                .map_or(after, |entry| entry.seq.saturating_sub(1));
             let records = self.replica().ctl(log, first).await?;
             let state = self.with(move |core| core.book.rebuild(&records)).await??;
             found.extend(self.verify(channel, state, page.entries).await?);
@@ -159,8 +170,9 @@ impl Client {
             let mut tries = 0;
             loop {
                 let (given, copy) = (state.take(), entry.clone());
-                let (after, verdict) =
-                    self.with(move |core| judge_past(&core.book, channel, given, &copy)).await?;
+                let (after, verdict) = self
+                    .with(move |core| judge_past(&core.book, channel, given, &copy))
+                    .await?;
                 state = after;
                 match verdict {
                     Verdict::Message(message) => {

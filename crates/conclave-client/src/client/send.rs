@@ -50,7 +50,9 @@ impl Client {
         hop: u8,
         human: bool,
     ) -> Result<SendReport, ClientError> {
-        let bytes = body.to_bytes().map_err(|e| Reject::new(Code::TooLarge, e.to_string()))?;
+        let bytes = body
+            .to_bytes()
+            .map_err(|e| Reject::new(Code::TooLarge, e.to_string()))?;
         let (log, to) = match target {
             Target::Channel(id) => (LogId::Channel(id), None),
             Target::Session(path) => {
@@ -71,12 +73,21 @@ impl Client {
             sealed: None,
         };
         let (told, answer) = oneshot::channel();
-        self.command(Command::Send(Box::new(Order { draft, told }))).await?;
+        self.command(Command::Send(Box::new(Order { draft, told })))
+            .await?;
         match tokio::time::timeout(WAIT, answer).await {
-            Ok(Ok(Ok(done))) => Ok(SendReport { id, log, stored: Some((done.seq, done.at)) }),
+            Ok(Ok(Ok(done))) => Ok(SendReport {
+                id,
+                log,
+                stored: Some((done.seq, done.at)),
+            }),
             Ok(Ok(Err(reject))) => Err(reject.into()),
             Ok(Err(_)) => Err(ClientError::Closed),
-            Err(_) => Ok(SendReport { id, log, stored: None }),
+            Err(_) => Ok(SendReport {
+                id,
+                log,
+                stored: None,
+            }),
         }
     }
 

@@ -37,7 +37,12 @@ enum Step {
 
 impl Feed {
     pub(crate) const fn new(after: u64) -> Self {
-        Self { queue: VecDeque::new(), need: None, in_vain: false, stored: after }
+        Self {
+            queue: VecDeque::new(),
+            need: None,
+            in_vain: false,
+            stored: after,
+        }
     }
 }
 
@@ -72,8 +77,12 @@ impl Core {
     async fn feed(&mut self, log: LogId) -> Result<(), ClientError> {
         let mut reached = None;
         while self.backlog.is_empty() {
-            let Some(feed) = self.feeds.get_mut(&log) else { break };
-            let Some(step) = feed.queue.pop_front() else { break };
+            let Some(feed) = self.feeds.get_mut(&log) else {
+                break;
+            };
+            let Some(step) = feed.queue.pop_front() else {
+                break;
+            };
             match step {
                 Step::Gap(gap) => {
                     reached = Some(gap.to);
@@ -90,7 +99,9 @@ impl Core {
             }
         }
         let Some(seq) = reached else { return Ok(()) };
-        self.replica.move_cursor(self.handle.clone(), log, seq).await?;
+        self.replica
+            .move_cursor(self.handle.clone(), log, seq)
+            .await?;
         if let Some(feed) = self.feeds.get_mut(&log) {
             feed.stored = feed.stored.max(seq);
         }
@@ -104,14 +115,18 @@ impl Core {
             Verdict::Nothing => {}
             Verdict::Ctl(_) => {
                 if let (EntryBody::Ctl(rec), LogId::Channel(channel)) = (&entry.body, log) {
-                    self.replica.keep_ctl(log, entry.seq, entry.at, rec.clone()).await?;
+                    self.replica
+                        .keep_ctl(log, entry.seq, entry.at, rec.clone())
+                        .await?;
                     self.tell(Event::ChannelChanged(channel));
                 }
             }
             Verdict::Message(message) => self.admit(*message).await?,
             Verdict::Refused(kind, text) => self.refuse(log, entry.seq, kind, text),
             Verdict::Need(need) => {
-                let Some(feed) = self.feeds.get_mut(&log) else { return Ok(false) };
+                let Some(feed) = self.feeds.get_mut(&log) else {
+                    return Ok(false);
+                };
                 if std::mem::take(&mut feed.in_vain) {
                     let text = "the server does not show who the sender is".to_owned();
                     self.refuse(log, entry.seq, NoticeKind::BadSignature, text);
@@ -165,7 +180,10 @@ impl Core {
         let facts = SenderFacts {
             own: m.user == self.me,
             this_session: self.is_own(&m.sender),
-            key_changed: self.book.pinned(&m.sender.user).is_some_and(|pin| pin.changed),
+            key_changed: self
+                .book
+                .pinned(&m.sender.user)
+                .is_some_and(|pin| pin.changed),
             member_since,
             vouched,
         };
@@ -189,7 +207,12 @@ impl Core {
 
     fn refuse(&mut self, log: LogId, seq: u64, kind: NoticeKind, text: String) {
         tracing::warn!(kind = kind.as_str(), seq, "entry refused");
-        self.tell(Event::Notice(Notice { kind, log: Some(log), seq: Some(seq), text }));
+        self.tell(Event::Notice(Notice {
+            kind,
+            log: Some(log),
+            seq: Some(seq),
+            text,
+        }));
     }
 
     /// Asks for what a feed needs, once however many feeds do.
@@ -222,7 +245,11 @@ impl Core {
             }
             _ => false,
         };
-        for feed in self.feeds.values_mut().filter(|feed| feed.need.as_ref() == Some(&need)) {
+        for feed in self
+            .feeds
+            .values_mut()
+            .filter(|feed| feed.need.as_ref() == Some(&need))
+        {
             feed.need = None;
             feed.in_vain = !got && !unheard;
         }

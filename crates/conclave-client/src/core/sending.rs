@@ -49,7 +49,11 @@ struct Parcel {
 
 impl Outbox {
     pub(super) fn next_due(&self) -> Option<Mono> {
-        self.logs.values().filter(|lane| !lane.in_flight).filter_map(|lane| lane.not_before).min()
+        self.logs
+            .values()
+            .filter(|lane| !lane.in_flight)
+            .filter_map(|lane| lane.not_before)
+            .min()
     }
 
     /// The link is down: it will send again by itself what was in flight.
@@ -60,7 +64,11 @@ impl Core {
     pub(super) async fn load_outbox(&mut self) -> Result<(), ClientError> {
         for draft in self.replica.drafts(self.handle.clone()).await? {
             let lane = self.outbox.logs.entry(draft.log).or_default();
-            lane.queue.push_back(Parcel { draft, told: None, reseals: 0 });
+            lane.queue.push_back(Parcel {
+                draft,
+                told: None,
+                reseals: 0,
+            });
         }
         Ok(())
     }
@@ -73,7 +81,11 @@ impl Core {
             drop(told.send(Err(reject)));
             return;
         }
-        match self.replica.put_draft(self.handle.clone(), draft.clone()).await {
+        match self
+            .replica
+            .put_draft(self.handle.clone(), draft.clone())
+            .await
+        {
             Err(error) => {
                 let reject = Reject::new(Code::StorageFull, error.to_string());
                 drop(told.send(Err(reject)));
@@ -82,7 +94,11 @@ impl Core {
                 draft.n = n;
                 let log = draft.log;
                 let lane = self.outbox.logs.entry(log).or_default();
-                lane.queue.push_back(Parcel { draft, told: Some(told), reseals: 0 });
+                lane.queue.push_back(Parcel {
+                    draft,
+                    told: Some(told),
+                    reseals: 0,
+                });
                 self.send_next(log).await;
             }
         }
@@ -107,20 +123,30 @@ impl Core {
 
     /// Sends the next draft of a log, if the log is free and the session was live once.
     async fn send_next(&mut self, log: LogId) {
-        let Some(ready) = self.ready.clone() else { return };
+        let Some(ready) = self.ready.clone() else {
+            return;
+        };
         if !self.driver.is_up() {
             return;
         }
-        let Some(lane) = self.outbox.logs.get_mut(&log) else { return };
+        let Some(lane) = self.outbox.logs.get_mut(&log) else {
+            return;
+        };
         if lane.in_flight || lane.not_before.is_some() {
             return;
         }
-        let Some(parcel) = lane.queue.front_mut() else { return };
+        let Some(parcel) = lane.queue.front_mut() else {
+            return;
+        };
         if parcel.draft.sealed.is_none() {
             let ctr = lane.next_ctr.unwrap_or(1);
             let env = self.outbox_seal(&ready, log, ctr);
-            let Some(Ok(bytes)) = env.map(|env| codec::to_cbor(&env)) else { return };
-            let Some(parcel) = self.outbox.front(log) else { return };
+            let Some(Ok(bytes)) = env.map(|env| codec::to_cbor(&env)) else {
+                return;
+            };
+            let Some(parcel) = self.outbox.front(log) else {
+                return;
+            };
             parcel.draft.sealed = Some(bytes.clone());
             let n = parcel.draft.n;
             if let Err(error) = self.replica.keep_sealed(n, bytes).await {
@@ -130,7 +156,9 @@ impl Core {
                 return;
             }
         }
-        let Some(parcel) = self.outbox.front(log) else { return };
+        let Some(parcel) = self.outbox.front(log) else {
+            return;
+        };
         let sealed = parcel.draft.sealed.as_deref().unwrap_or_default();
         let Ok(env) = codec::from_cbor::<Envelope>(sealed) else {
             parcel.draft.sealed = None;
@@ -171,9 +199,14 @@ impl Core {
     /// Takes the server's verdict on the draft in flight.
     pub(super) async fn appended(&mut self, log: LogId, result: Result<Reply, Reject>) {
         let now = self.driver.now();
-        let Some(lane) = self.outbox.logs.get_mut(&log) else { return };
+        let Some(lane) = self.outbox.logs.get_mut(&log) else {
+            return;
+        };
         lane.in_flight = false;
-        let own = lane.queue.front().is_some_and(|p| is_of(&p.draft, self.sid.as_bytes()));
+        let own = lane
+            .queue
+            .front()
+            .is_some_and(|p| is_of(&p.draft, self.sid.as_bytes()));
         let end = match result {
             Ok(Reply::Appended(appended)) => {
                 if own {
@@ -181,7 +214,10 @@ impl Core {
                 }
                 Some(Ok(appended))
             }
-            Ok(_) => Some(Err(Reject::new(Code::Malformed, "the answer is for something else"))),
+            Ok(_) => Some(Err(Reject::new(
+                Code::Malformed,
+                "the answer is for something else",
+            ))),
             Err(reject) => lane.refused(reject, own, now.mono, now.wall),
         };
         if let Some(end) = end {
@@ -191,8 +227,12 @@ impl Core {
     }
 
     async fn finish(&mut self, log: LogId, end: Result<Appended, Reject>) {
-        let Some(lane) = self.outbox.logs.get_mut(&log) else { return };
-        let Some(parcel) = lane.queue.pop_front() else { return };
+        let Some(lane) = self.outbox.logs.get_mut(&log) else {
+            return;
+        };
+        let Some(parcel) = lane.queue.pop_front() else {
+            return;
+        };
         if let Err(error) = self.replica.drop_draft(parcel.draft.n).await {
             // It will be sent again and answered as known: nothing is said twice.
             tracing::warn!(%error, "a sent draft stays in the outbox");
@@ -202,9 +242,17 @@ impl Core {
             None => Some(end),
         };
         if let Some(Err(reject)) = unheard {
-            let text = format!("message {} was not sent: {}", parcel.draft.id, reject.message);
+            let text = format!(
+                "message {} was not sent: {}",
+                parcel.draft.id, reject.message
+            );
             let kind = NoticeKind::NotSent;
-            self.tell(Event::Notice(Notice { kind, log: Some(log), seq: None, text }));
+            self.tell(Event::Notice(Notice {
+                kind,
+                log: Some(log),
+                seq: None,
+                text,
+            }));
         }
     }
 }
@@ -230,7 +278,9 @@ impl Lane {
         now: Mono,
         wall: UnixMs,
     ) -> Option<Result<Appended, Reject>> {
-        let Some(parcel) = self.queue.front_mut() else { return Some(Err(reject)) };
+        let Some(parcel) = self.queue.front_mut() else {
+            return Some(Err(reject));
+        };
         if reject.code == Code::CounterGap && parcel.reseals < RESEALS_MAX {
             parcel.reseals += 1;
             parcel.draft.sealed = None;

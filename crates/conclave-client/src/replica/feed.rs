@@ -26,7 +26,12 @@ impl Replica {
     ///
     /// # Errors
     /// [`ReplicaError`].
-    pub async fn start_feed(&self, handle: Name, log: LogId, start: u64) -> Result<(), ReplicaError> {
+    pub async fn start_feed(
+        &self,
+        handle: Name,
+        log: LogId,
+        start: u64,
+    ) -> Result<(), ReplicaError> {
         self.call(move |db| {
             db.prepare_cached("INSERT OR IGNORE INTO feed VALUES (?1, ?2, ?3, ?3)")?
                 .execute(params![handle.as_str(), log.to_bytes(), int(start)])
@@ -39,7 +44,12 @@ impl Replica {
     ///
     /// # Errors
     /// [`ReplicaError`].
-    pub async fn move_cursor(&self, handle: Name, log: LogId, seq: u64) -> Result<(), ReplicaError> {
+    pub async fn move_cursor(
+        &self,
+        handle: Name,
+        log: LogId,
+        seq: u64,
+    ) -> Result<(), ReplicaError> {
         self.call(move |db| {
             db.prepare_cached(
                 "UPDATE feed SET cursor = max(cursor, ?3) WHERE handle = ?1 AND log = ?2",
@@ -54,7 +64,12 @@ impl Replica {
     ///
     /// # Errors
     /// [`ReplicaError`].
-    pub async fn mark_shown(&self, handle: Name, log: LogId, id: MsgId) -> Result<(), ReplicaError> {
+    pub async fn mark_shown(
+        &self,
+        handle: Name,
+        log: LogId,
+        id: MsgId,
+    ) -> Result<(), ReplicaError> {
         self.call(move |db| {
             db.prepare_cached("INSERT OR IGNORE INTO shown VALUES (?1, ?2, ?3)")?
                 .execute(params![handle.as_str(), log.to_bytes(), id.as_bytes()])
@@ -107,7 +122,9 @@ impl Replica {
     /// [`ReplicaError`].
     pub(crate) async fn drop_draft(&self, n: i64) -> Result<(), ReplicaError> {
         self.call(move |db| {
-            db.prepare_cached("DELETE FROM outbox WHERE n = ?1")?.execute([n]).map(drop)
+            db.prepare_cached("DELETE FROM outbox WHERE n = ?1")?
+                .execute([n])
+                .map(drop)
         })
         .await
     }

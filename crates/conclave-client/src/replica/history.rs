@@ -194,7 +194,10 @@ impl Replica {
                 "SELECT seq, hash FROM message WHERE log = ?1 ORDER BY seq DESC LIMIT 1",
             )?
             .query_row([log.to_bytes()], |r| {
-                Ok(Head { n: uint(r.get(0)?), hash: Hash::new(r.get(1)?) })
+                Ok(Head {
+                    n: uint(r.get(0)?),
+                    hash: Hash::new(r.get(1)?),
+                })
             })
             .optional()
         })
@@ -243,7 +246,10 @@ fn admit(db: &Connection, m: &Verified) -> Result<Admitted, rusqlite::Error> {
             "SELECT max(ctr) FROM message WHERE log = ?1 AND key = ?2 AND sid = ?3 AND seq < ?4
              AND seq >= coalesce((SELECT first FROM held WHERE log = ?1), 0)",
         )?
-        .query_row(params![m.log.to_bytes(), m.key.as_bytes(), m.sid, int(m.seq)], |r| r.get(0))?;
+        .query_row(
+            params![m.log.to_bytes(), m.key.as_bytes(), m.sid, int(m.seq)],
+            |r| r.get(0),
+        )?;
     let missing = match last.map(uint) {
         Some(last) if m.ctr <= last => return Ok(Admitted::Replayed),
         Some(last) => m.ctr - last - 1,

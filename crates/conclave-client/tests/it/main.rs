@@ -5,3 +5,4 @@
 mod dial;
 mod home;
 mod owner;
+mod talk;
