@@ -20,7 +20,9 @@ use conclave_server::hub::{
     Registration, Settings,
 };
 use conclave_server::store::memory::MemoryStore;
-use conclave_server::store::{CommitError, Read as _, Store as _, StoreError, Write};
+use conclave_server::store::{
+    CommitError, Page, PageQuery, Read as _, Store as _, StoreError, Write,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -237,7 +239,7 @@ impl Server {
                 return;
             };
             match conn.outbox.pop_front() {
-                None => return,
+                None => return self.report(id),
                 Some(Outgoing::Event(frame)) => {
                     let item = Item::Frame(frame.to_vec(), Origin::Hub);
                     self.wire.push((conn.socket, item));
@@ -264,6 +266,14 @@ impl Server {
         };
         conn.frames += 1;
         conn.bytes += u64::try_from(bytes).unwrap_or(0);
+        self.report(id);
+    }
+
+    /// Tells the hub what was written, if enough was or nothing more waits.
+    fn report(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id).filter(|c| c.frames > 0) else {
+            return;
+        };
         if conn.outbox.is_empty() || conn.frames >= REPORT_FRAMES || conn.bytes >= REPORT_BYTES {
             let (frames, bytes) = (
                 std::mem::take(&mut conn.frames),
@@ -330,7 +340,7 @@ impl Server {
                 }
             }
         }
-        self.effects()
+        self.effects(rng)
     }
 
     fn refused(&mut self, writes: &[Write], error: &CommitError) -> Recovery {
@@ -358,7 +368,7 @@ impl Server {
         self.start()
     }
 
-    fn effects(&mut self) -> Result<(), Broken> {
+    fn effects(&mut self, rng: &mut Jitter) -> Result<(), Broken> {
         while let Some(effect) = self.hub.as_mut().and_then(HubState::poll_effect) {
             match effect {
                 Effect::Send(id, outgoing) => {
@@ -370,15 +380,26 @@ impl Server {
                         })?;
                     }
                 }
-                Effect::Load(load) => self.load(load),
+                Effect::Load(load) => self.load(load, rng),
             }
         }
         Ok(())
     }
 
-    /// Reads now, as the reading thread may; the page comes to the hub when more has happened.
-    fn load(&mut self, load: Load) {
-        let page = self.disk.page(&load.query);
+    /// Reads now, as the reading thread may, or what it would have seen a moment ago; the page comes
+    /// to the hub when more has happened.
+    fn load(&mut self, load: Load, rng: &mut Jitter) {
+        let mut page = self.disk.page(&load.query);
+        if self.faults > 0
+            && let (Ok(Page::Entries(page)), PageQuery::Log { after, .. }) = (&mut page, load.query)
+            && page.gap.is_none()
+            && rng.up_to(2) == 0
+        {
+            let keep = rng.up_to(u64::try_from(page.entries.len()).unwrap_or(0));
+            page.entries.truncate(usize::try_from(keep).unwrap_or(0));
+            page.next = page.entries.last().map_or(after, |e| e.seq);
+            page.head = page.next;
+        }
         self.loads.push(Loaded::new(load, page));
     }
 }

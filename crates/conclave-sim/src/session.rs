@@ -16,7 +16,7 @@ use conclave_proto::frame::{Event, Op, Reply};
 use conclave_proto::handshake::{Binding, Mode};
 use conclave_proto::id::{ChannelId, HandshakeNonce, Instance, LogId, MsgId, SenderSid};
 use conclave_proto::limit::REQUEST_TIMEOUT_MS;
-use conclave_proto::link::{Input, Link, LinkConfig, Output, Pin};
+use conclave_proto::link::{DownReason, Input, Link, LinkConfig, Output, Pin};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::Now;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -258,9 +258,13 @@ impl Session {
                 Output::Down {
                     reason,
                     retry_in_ms,
-                } => ensure(retry_in_ms.is_some(), || {
-                    format!("{} gave up: {reason}", self.person.path)
-                })?,
+                } => {
+                    let fault =
+                        matches!(reason, DownReason::Hole { .. } | DownReason::Malformed(_));
+                    ensure(retry_in_ms.is_some() && !fault, || {
+                        format!("{} went down: {reason}", self.person.path)
+                    })?;
+                }
                 Output::Response { token, result } => self.answered(token, result, model)?,
                 Output::Entries { log, entries, gap } => {
                     ensure(gap.is_none(), || {
@@ -379,7 +383,7 @@ impl Session {
         if quiet == Quiet::No {
             match rng.up_to(9) {
                 0 => self.change_members(now, rng, model, others)?,
-                1 if rng.up_to(9) == 0 => (0..BURST).for_each(|_| self.write(rng, model, others)),
+                1 if rng.up_to(4) == 0 => (0..BURST).for_each(|_| self.write(rng, model, others)),
                 1..6 => self.write(rng, model, others),
                 _ => {}
             }

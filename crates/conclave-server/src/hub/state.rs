@@ -26,6 +26,7 @@ use conclave_proto::name::SessionPath;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, Now, UnixMs};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 
 /// The hub, without its driver.
 #[derive(Debug)]
@@ -33,7 +34,8 @@ pub struct HubState {
     pub(super) settings: Settings,
     pub(super) dir: Directory,
     pub(super) logs: BTreeMap<LogId, LogState>,
-    pub(super) conns: HashMap<ConnId, Conn>,
+    /// Without a random seed, so that a run of the simulation can be repeated; the server numbers them.
+    pub(super) conns: HashMap<ConnId, Conn, BuildHasherDefault<DefaultHasher>>,
     pub(super) roster: Roster,
     pub(super) invites: BTreeMap<InviteId, ServerInviteRow>,
     pub(super) redeemed: BTreeMap<InviteId, u32>,
@@ -183,7 +185,7 @@ impl HubState {
             checkpoint_n: signed.map_or(0, |(head, _)| head.n),
             checkpoint: snapshot.checkpoint,
             settings,
-            conns: HashMap::new(),
+            conns: HashMap::default(),
             roster: Roster::default(),
             enrolments: BTreeMap::new(),
             acts: BTreeSet::new(),

@@ -34,13 +34,13 @@ impl World {
                     socket.hole = true;
                 }
             }
-            4 | 5 => {
-                let until = self.now + self.rng.up_to(20_000);
+            4..8 => {
+                let until = self.now + self.rng.up_to(40_000);
                 if let Some(socket) = any.and_then(|id| self.net.sockets.get_mut(&id)) {
                     socket.paused_until = until;
                 }
             }
-            6..13 => any.into_iter().for_each(|id| self.cut(id)),
+            8..14 => any.into_iter().for_each(|id| self.cut(id)),
             _ => {}
         }
     }
