@@ -1,0 +1,53 @@
+//! The figures of docs/benchmarks.md: `cargo run --release -p conclave-sim --example bench`.
+//!
+//! Every server runs in a process of its own, on loopback, with its data on disk; the load runs here,
+//! on the same cores. A plain WebSocket broadcast with messages of the same size is the yardstick of
+//! the same run. Words after `--` choose parts: `fan sends idle storm start bridge`.
+
+mod bridge;
+mod fan;
+mod peer;
+mod process;
+mod yard;
+
+use std::io::Write as _;
+
+/// Prints one line; a bench has nothing else to say.
+pub(crate) fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).ok();
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let workers = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let Ok(runtime) = workers else { return say("no runtime") };
+    match args.first().map(String::as_str) {
+        Some("serve") => runtime.block_on(process::serve(&args)),
+        Some("broadcast") => runtime.block_on(yard::serve()),
+        _ => runtime.block_on(run(&args)),
+    }
+}
+
+async fn run(parts: &[String]) {
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|p| p == part);
+    say(&format!("cores: {}", std::thread::available_parallelism().map_or(0, usize::from)));
+    if wanted("fan") {
+        fan::fan_out().await;
+    }
+    if wanted("sends") {
+        fan::window_one().await;
+    }
+    if wanted("idle") {
+        fan::idle().await;
+    }
+    if wanted("storm") {
+        fan::storm().await;
+    }
+    if wanted("start") {
+        process::starts().await;
+    }
+    if wanted("bridge") {
+        bridge::figures().await;
+    }
+}
