@@ -14,6 +14,7 @@ pub mod home;
 pub mod instance;
 pub mod keystore;
 mod link;
+mod links;
 pub mod onboard;
 pub mod origin;
 mod outbox;

@@ -1,3 +1,15 @@
 //! The `conclave` binary: parses the command line and calls one library entry point.
 
-fn main() {}
+mod cli;
+mod config;
+mod error;
+mod output;
+mod prompt;
+mod telemetry;
+mod text;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,1 +1,11 @@
-//! Integration tests of this crate: one binary, one module a topic.
+//! Tests of the real executable.
+
+#![cfg(test)]
+
+mod bridges;
+mod demo;
+mod help;
+mod machines;
+mod refusals;
+mod talk;
+mod world;

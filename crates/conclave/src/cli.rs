@@ -1,0 +1,279 @@
+//! The command tree: what can be typed, and which module carries it out.
+//!
+//! A command's module maps its arguments to a library call and the answer to [`Output`]. It calls
+//! no other command and decides nothing about the protocol.
+
+mod acl;
+mod admin;
+mod audit;
+mod ban;
+mod bridge;
+mod channel;
+mod completions;
+mod invite;
+mod join;
+mod key;
+mod kick;
+mod leave;
+mod list;
+mod machine;
+mod man;
+mod open;
+mod owner;
+mod perm;
+mod register;
+mod send;
+mod serve;
+mod server;
+mod skill;
+mod status;
+mod tail;
+mod up;
+mod user;
+mod who;
+
+use crate::config;
+use crate::error::{CliError, Exit};
+use crate::output::{Format, Output};
+use crate::telemetry::{self, Shape, Voice};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Let coding agents talk to each other: shared channels and whispers over a server of your own
+#[derive(Debug, Parser)]
+#[command(
+    name = "conclave",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(
+    after_help = "Start with `conclave up --demo`, then `conclave up`. Guide: `conclave skill`."
+)]
+pub(crate) struct Cli {
+    /// Keep keys and configuration in DIR [default: $CONCLAVE_HOME, else ~/.config/conclave]
+    #[arg(long, global = true, value_name = "DIR")]
+    config_dir: Option<PathBuf>,
+    /// Answer with one JSON object on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    /// Log more to standard error; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Everything that can be typed.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a server here, make your keys and #general, and print how to invite and connect
+    Up(up::Args),
+    /// Run a server
+    Serve(serve::Args),
+    /// Run the MCP server of one agent session, on standard input and output
+    #[command(visible_alias = "mcp")]
+    Bridge(bridge::Args),
+    /// Print this machine's public keys
+    Key(key::Args),
+    /// Make an account on a server with open registration
+    Register(register::Args),
+    /// Enrol, list and remove machines of your account
+    #[command(subcommand)]
+    Machine(machine::Command),
+    /// Join a channel by name, or whatever an invite link leads to
+    Join(join::Args),
+    /// Give up membership of a channel
+    Leave(leave::Args),
+    /// Show or set how much incoming messages may drive the agent
+    #[command(subcommand)]
+    Perm(perm::Command),
+    /// Create, delete, rename and list channels
+    #[command(subcommand)]
+    Channel(channel::Command),
+    /// List, add and remove members of a channel
+    #[command(subcommand)]
+    Acl(acl::Command),
+    /// Make, show, list and revoke invite links
+    #[command(subcommand)]
+    Invite(invite::Command),
+    /// List the sessions that are there
+    Who(who::Args),
+    /// End a session's subscription, or remove a user or machine from a channel
+    Kick(kick::Args),
+    /// Ban a user from a channel
+    Ban(ban::BanArgs),
+    /// Lift a ban
+    Unban(ban::UnbanArgs),
+    /// List the bans of a channel
+    Bans(ban::ListArgs),
+    /// List and remove users of a server (server admins)
+    #[command(subcommand)]
+    User(user::Command),
+    /// List, add and remove server admins
+    #[command(subcommand)]
+    Admin(admin::Command),
+    /// List, forget and trust servers
+    #[command(subcommand)]
+    Server(server::Command),
+    /// List the channels this machine has joined
+    List(list::Args),
+    /// Show this machine's accounts, servers and queues
+    Status,
+    /// Send a message to a channel, or whisper to a session
+    Send(send::Args),
+    /// Print the messages of a channel
+    Tail(tail::Args),
+    /// Print or install the guide for agents
+    Skill(skill::Args),
+    /// Check the server's audit log
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Print a completion script
+    Completions(completions::Args),
+    /// Print the manual page, or write all pages to a directory
+    Man(man::Args),
+}
+
+/// What every command is handed.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Where the result goes.
+    pub(crate) out: Output,
+    /// `--config-dir` as given; resolved only by commands that need it.
+    config_flag: Option<PathBuf>,
+}
+
+impl Context {
+    /// Returns the configuration directory.
+    pub(crate) fn config_dir(&self) -> Result<PathBuf, CliError> {
+        config::config_dir(self.config_flag.clone())
+    }
+}
+
+/// Runs the program.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let out = Output::new(if cli.json { Format::Json } else { Format::Text });
+    start_logs(&cli);
+    let context = Context {
+        out,
+        config_flag: cli.config_dir,
+    };
+    match dispatch(&context, cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            out.error(&error);
+            ExitCode::from(error.exit as u8)
+        }
+    }
+}
+
+/// Prints help and version as asked, and mistakes as errors.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|arg| arg == "--json");
+    if wants_json && error.use_stderr() {
+        let text = error.render().to_string();
+        let first = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("error: ");
+        let usage = CliError::usage(first).hint("see `conclave --help`");
+        Output::new(Format::Json).error(&usage);
+        return ExitCode::from(Exit::Usage as u8);
+    }
+    // A closed pipe is all that can go wrong here.
+    let _closed = error.print();
+    if error.use_stderr() {
+        ExitCode::from(Exit::Usage as u8)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn start_logs(cli: &Cli) {
+    let (voice, shape) = match &cli.command {
+        Some(Command::Serve(args)) if args.log_json => (Voice::Server, Shape::Json),
+        Some(Command::Serve(_)) => (Voice::Server, Shape::Text),
+        _ => (Voice::Command, Shape::Text),
+    };
+    telemetry::start(voice, cli.verbose, shape);
+}
+
+/// Runs one command, with a runtime where it needs one.
+fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
+    let Some(command) = command else {
+        status::run(cx)?;
+        if !cx.out.is_json() {
+            cx.out
+                .talk(format_args!("\n{}", Cli::command().render_help()));
+        }
+        return Ok(());
+    };
+    match command {
+        Command::Up(args) => block_on_many(up::run(cx, args)),
+        Command::Serve(args) => block_on_many(serve::run(cx, args)),
+        Command::Bridge(args) => block_on_stdio(bridge::run(cx, args)),
+        Command::Key(args) => block_on(key::run(cx, args)),
+        Command::Register(args) => block_on(register::run(cx, args)),
+        Command::Machine(command) => block_on(machine::run(cx, command)),
+        Command::Join(args) => block_on(join::run(cx, args)),
+        Command::Leave(args) => block_on(leave::run(cx, args)),
+        Command::Perm(command) => block_on(perm::run(cx, command)),
+        Command::Channel(command) => block_on(channel::run(cx, command)),
+        Command::Acl(command) => block_on(acl::run(cx, command)),
+        Command::Invite(command) => block_on(invite::run(cx, command)),
+        Command::Who(args) => block_on(who::run(cx, args)),
+        Command::Kick(args) => block_on(kick::run(cx, args)),
+        Command::Ban(args) => block_on(ban::ban(cx, args)),
+        Command::Unban(args) => block_on(ban::unban(cx, args)),
+        Command::Bans(args) => block_on(ban::list(cx, args)),
+        Command::User(command) => block_on(user::run(cx, command)),
+        Command::Admin(command) => block_on(admin::run(cx, command)),
+        Command::Server(command) => block_on(server::run(cx, command)),
+        Command::List(args) => block_on(list::run(cx, args)),
+        Command::Status => status::run(cx),
+        Command::Send(args) => block_on(send::run(cx, args)),
+        Command::Tail(args) => block_on(tail::run(cx, args)),
+        Command::Skill(args) => skill::run(cx, &args),
+        Command::Audit(command) => block_on(audit::run(cx, command)),
+        Command::Completions(args) => completions::run(cx, &args),
+        Command::Man(args) => man::run(cx, &args),
+    }
+}
+
+/// One thread is enough for a command that talks to one server.
+fn block_on(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(no_runtime)?.block_on(work)
+}
+
+/// As [`block_on`], for who reads standard input: a blocked read must not hold the end up.
+fn block_on_stdio(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(no_runtime)?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
+}
+
+/// A server uses every core.
+fn block_on_many(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(no_runtime)?.block_on(work)
+}
+
+fn no_runtime(error: std::io::Error) -> CliError {
+    CliError::local(format!("the runtime does not start: {error}"))
+}

@@ -1,0 +1,49 @@
+//! `conclave bridge`: the MCP server of one agent session.
+
+use super::Context;
+use super::open::AGENT;
+use crate::error::{CliError, chain};
+use conclave_bridge::open::BridgeConfig;
+use conclave_proto::name::Name;
+
+/// Arguments of `bridge`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Be addressed by this handle, or fail if it is taken [default: the directory's name]
+    #[arg(long = "as", visible_alias = "name", value_name = "HANDLE")]
+    handle: Option<String>,
+    /// Connect to this server only; repeatable [default: every server this machine knows]
+    #[arg(long, value_name = "SERVER")]
+    server: Vec<String>,
+    /// Follow this channel only, the first is home; repeatable [default: every joined channel]
+    #[arg(long, value_name = "CHANNEL")]
+    channel: Vec<String>,
+}
+
+/// Runs one session until its host goes.
+pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
+    let given = args.handle.as_deref().map(Name::claim).transpose()?;
+    let name = |text: &String| Name::new(text.trim_start_matches('#'));
+    let channels = args
+        .channel
+        .iter()
+        .map(name)
+        .collect::<Result<Vec<_>, _>>()?;
+    let config = BridgeConfig {
+        home: cx.config_dir()?,
+        servers: args.server,
+        pinned: given.is_some(),
+        handle: given.unwrap_or_else(directory),
+        agent: AGENT.to_owned(),
+        channels: channels.clone(),
+    };
+    let home = channels.into_iter().next();
+    let ended = conclave_bridge::run_stdio(home, config.opener()).await;
+    ended.map_err(|e| CliError::local(chain(&e)))
+}
+
+/// What a session is called that was given no name: its directory.
+fn directory() -> Name {
+    let dir = std::env::current_dir().unwrap_or_default();
+    Name::slug(&dir.file_name().unwrap_or_default().to_string_lossy())
+}
