@@ -3,13 +3,15 @@
 //! The rules are pure: [`policy`] and [`trust`] (how far a message may carry), [`render`] (how it is
 //! shown), [`guard`] (what loops may cost), [`state`] (what is unread and what wakes). [`session`] drives
 //! them, [`mcp`] speaks to the host, [`tool`] is the table of tools, [`fabric`] is what a session needs of
-//! a server. stdout belongs to MCP: nothing here prints.
+//! a server, [`remote`] has it from the client, [`open`] opens the servers. stdout belongs to MCP: nothing here prints.
 
 pub mod fabric;
 pub mod files;
 pub mod guard;
 pub mod mcp;
+pub mod open;
 pub mod policy;
+pub mod remote;
 pub mod render;
 pub mod session;
 pub mod state;
@@ -17,6 +19,7 @@ pub mod tool;
 pub mod trust;
 
 use conclave_proto::name::Name;
+pub use open::BridgeConfig;
 use session::Opener;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +33,15 @@ pub enum StartError {
     /// Signals cannot be watched.
     #[error("signals cannot be watched")]
     Signals(#[source] std::io::Error),
+}
+
+/// Runs a session on this process's stdin and stdout: what `conclave bridge` is.
+///
+/// # Errors
+/// [`StartError`]. Whatever is wrong with a server is told by the tools instead.
+pub async fn run(config: BridgeConfig) -> Result<(), StartError> {
+    let home = config.channels.first().cloned();
+    run_stdio(home, config.opener()).await
 }
 
 /// Runs a session for the host on `input` and `output` until either ends or `closed` is cancelled.

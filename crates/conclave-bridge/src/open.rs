@@ -5,14 +5,19 @@ use crate::fabric::{Event, Fabric};
 use crate::remote::{Parts, Remote};
 use crate::session::Opener;
 use crate::state::HomeId;
-use conclave_client::client::{Client, SessionSpec};
+use conclave_client::client::{Client, Session};
 use conclave_client::error::ClientError;
-use conclave_client::home::{Home, ServerEntry};
+use conclave_client::home::{Home, Profile};
+use conclave_client::instance::Claim;
 use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::sync::mpsc;
+
+/// Where the claims on handles are, in a server's directory.
+const SESSIONS: &str = "sessions";
 
 /// What a bridge is started with.
 #[derive(Clone, Debug)]
@@ -35,76 +40,124 @@ impl BridgeConfig {
     /// Returns what opens the servers when the host is ready.
     #[must_use]
     pub fn opener(self) -> Opener {
+        let config = Arc::new(self);
         Box::new(move |events| {
-            Box::pin(async move { self.open(events).await.map_err(|error| error.to_reject()) })
+            let config = Arc::clone(&config);
+            Box::pin(async move { config.open(events).await.map_err(|error| error.to_reject()) })
         })
     }
 
     async fn open(
-        self,
+        &self,
         sender: mpsc::Sender<(HomeId, Event)>,
     ) -> Result<Vec<Box<dyn Fabric>>, ClientError> {
         let home = Home::open(&self.home)?;
-        let mut fabrics: Vec<Box<dyn Fabric>> = Vec::new();
+        let mut parts = Vec::new();
         let mut failure = None;
-        for entry in self.entries(&home)? {
-            let spec = SessionSpec {
-                handle: self.handle.clone(),
-                pinned: self.pinned,
-                agent: self.agent.clone(),
-            };
-            match Client::connect(&home, &entry, spec).await {
-                Ok((client, events)) => {
-                    let parts = Parts {
-                        home: HomeId(fabrics.len()),
-                        client,
-                        events,
-                        name: entry.name(),
-                        url: entry.urls.first().cloned().unwrap_or_default(),
-                        dir: entry.dir.path().to_owned(),
-                        channels: self.channels.clone(),
-                    };
-                    fabrics.push(Box::new(Remote::start(parts, sender.clone()).await));
-                }
+        for profile in self.profiles(&home)? {
+            match self.connect(&home, &profile, HomeId(parts.len())).await {
+                Ok(connected) => parts.push(connected),
                 Err(error) => {
-                    tracing::error!(server = %entry.server_id, %error, "no session on this server");
+                    tracing::error!(server = %profile.id, %error, "no session on this server");
                     failure.get_or_insert(error);
                 }
             }
         }
         match failure {
-            Some(error) if fabrics.is_empty() => Err(error),
-            _ => Ok(fabrics),
+            Some(error) if parts.is_empty() => return Err(error),
+            _ => {}
         }
+        // All at once: each waits a moment for its connection.
+        let starting: Vec<_> = parts
+            .into_iter()
+            .map(|parts| tokio::spawn(Remote::start(parts, sender.clone())))
+            .collect();
+        let mut fabrics: Vec<Box<dyn Fabric>> = Vec::new();
+        for started in starting {
+            let ended = |_| Reject::new(Code::Internal, "a server's task ended");
+            fabrics.push(Box::new(started.await.map_err(ended)?));
+        }
+        Ok(fabrics)
+    }
+
+    async fn connect(
+        &self,
+        home: &Home,
+        profile: &Profile,
+        place: HomeId,
+    ) -> Result<Parts, ClientError> {
+        let dir = home.server_dir(&profile.id).join(SESSIONS);
+        let claim = Claim::take(&dir, &self.handle, self.pinned)
+            .map_err(|error| Reject::new(Code::Internal, error.to_string()))?;
+        let session = Session {
+            handle: claim.handle.clone(),
+            pinned: self.pinned,
+            instance: claim.instance,
+            agent: self.agent.clone(),
+        };
+        let (client, events) = Client::connect(home, profile, session).await?;
+        Ok(Parts {
+            home: place,
+            client,
+            events,
+            claim,
+            name: name(profile),
+            files: home.clone(),
+            channels: self.channels.clone(),
+        })
     }
 
     /// Returns the servers meant, each once.
-    fn entries(&self, home: &Home) -> Result<Vec<ServerEntry>, ClientError> {
-        let mut entries = Vec::new();
+    fn profiles(&self, home: &Home) -> Result<Vec<Profile>, ClientError> {
+        let known = home.servers()?;
+        let mut meant: Vec<Profile> = Vec::new();
         if self.servers.is_empty() {
-            entries.extend(
-                home.servers()?
-                    .into_iter()
-                    .filter(|entry| entry.account.is_some()),
-            );
-        }
-        for text in &self.servers {
-            let found = home.find(Some(text))?;
-            if found.is_empty() {
-                return Err(ClientError::NotFound {
-                    what: "server",
-                    name: text.clone(),
-                });
+            meant.extend(known.into_iter().filter(|profile| profile.user.is_some()));
+        } else {
+            for text in &self.servers {
+                let before = meant.len();
+                meant.extend(
+                    known
+                        .iter()
+                        .filter(|profile| is_meant(profile, text))
+                        .cloned(),
+                );
+                if meant.len() == before {
+                    let name = text.clone();
+                    return Err(ClientError::NotFound {
+                        what: "server",
+                        name,
+                    });
+                }
             }
-            entries.extend(found);
         }
         let mut seen = BTreeSet::new();
-        entries.retain(|entry| seen.insert(entry.server_id));
-        if entries.is_empty() {
+        meant.retain(|profile| seen.insert(profile.id));
+        if meant.is_empty() {
             let text =
                 "this machine has no account on any server: run `conclave up` or `conclave join`";
             return Err(Reject::new(Code::UnknownKey, text).into());
         }
-        Ok(entries)
+        Ok(meant)
     }
+}
+
+/// What to call a server: the URL it is reached by, without its scheme.
+fn name(profile: &Profile) -> String {
+    let url = profile.urls.first().map_or("", String::as_str);
+    let name = url.split_once("://").map_or(url, |(_, host)| host);
+    match name.is_empty() {
+        true => profile.id.to_string(),
+        false => name.to_owned(),
+    }
+}
+
+fn is_meant(profile: &Profile, text: &str) -> bool {
+    let text = text.trim_end_matches('/');
+    profile.id.to_string() == text
+        || name(profile) == text
+        || profile
+            .urls
+            .iter()
+            .any(|url| url.trim_end_matches('/') == text)
 }

@@ -1,5 +1,5 @@
 //! A real server behind [`Fabric`]: the client's handle, the policy's files, and a snapshot of what is
-//! known, kept by one task that reads the client's events.
+//! known, which the tasks in [`watch`] keep.
 
 mod moderate;
 mod watch;
@@ -7,37 +7,38 @@ mod watch;
 use crate::fabric::{ChannelView, Draft, Event, Fabric, Later, PeerView, Sent, ServerView, Target};
 use crate::files;
 use crate::policy::{Lowered, Policy};
-use crate::state::{Age, HomeId, Message, Place};
+use crate::state::{HomeId, Message, Place, UNREAD_MAX};
 use crate::tool::args::Object;
 use crate::trust::Sender;
-use conclave_client::client::channel::ChannelView as ClientChannel;
-use conclave_client::client::read::Span;
-use conclave_client::client::send::{self, SendStatus};
-use conclave_client::client::{Client, Events};
+use conclave_client::client::{self, Client, History};
 use conclave_client::error::ClientError;
-use conclave_client::event::{self, VerifiedMessage};
+use conclave_client::event::{Event as Told, Scope, VerifiedMessage};
+use conclave_client::home::Home;
+use conclave_client::instance::Claim;
 use conclave_proto::body::Body;
-use conclave_proto::channel_log::Visibility;
+use conclave_proto::channel_log::{ChannelLog, Mode, Role, Visibility};
+use conclave_proto::frame::reply::ChannelInfo;
 use conclave_proto::id::{ChannelId, LogId, MsgId};
 use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::sync::watch::Sender as Shared;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How long the first look may take.
-const FIRST_LOOK: Duration = Duration::from_millis(500);
+/// How long the host's first call waits for a connection: without one it is answered with what this
+/// machine knows.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 
-/// One server this session is connected with.
-#[derive(Clone, Debug)]
+/// One server this session is connected with. When it goes, its tasks end and its handle is free.
+#[derive(Debug)]
 pub struct Remote {
-    home: HomeId,
-    client: Client,
-    dir: PathBuf,
-    view: Arc<Shared<ServerView>>,
+    site: Site,
+    _tasks: DropGuard,
+    _claim: Claim,
 }
 
 /// What a [`Remote`] is made of.
@@ -48,166 +49,137 @@ pub struct Parts {
     /// The session on the server.
     pub client: Client,
     /// Its events.
-    pub events: Events,
+    pub events: mpsc::Receiver<Told>,
+    /// The right to its handle.
+    pub claim: Claim,
     /// What to call the server.
     pub name: String,
-    /// Under which URL it is dialled.
-    pub url: String,
-    /// The server's directory, with the policy's files.
-    pub dir: PathBuf,
+    /// The state directory.
+    pub files: Home,
     /// The channels to follow; empty: every channel the user is a member of.
     pub channels: Vec<Name>,
 }
 
+/// What the tasks of a server share.
+#[derive(Clone, Debug)]
+struct Site {
+    home: HomeId,
+    client: Client,
+    files: Home,
+    known: Arc<Shared<Known>>,
+    wanted: Arc<[Name]>,
+    looks: mpsc::Sender<()>,
+    marks: mpsc::Sender<Mark>,
+}
+
+/// What is known of a server now.
+#[derive(Debug)]
+struct Known {
+    view: ServerView,
+    /// Channels that this session left, or was taken off: not followed again unless asked for.
+    left: BTreeSet<ChannelId>,
+}
+
+/// Something for the task that keeps shown marks, in order.
+#[derive(Debug)]
+enum Mark {
+    Shown(LogId, MsgId),
+    /// Everything before this is kept.
+    Flush(oneshot::Sender<()>),
+}
+
 impl Remote {
-    /// Takes a session over: reads what is known locally, follows its channels, and tells `sender`
-    /// what happens from then on. Needs no connection.
+    /// Takes a session over: reads what is known locally, follows its channels when it is connected, and
+    /// tells `sender` what happens. Waits a moment for the connection, but does not need it.
     pub async fn start(parts: Parts, sender: mpsc::Sender<(HomeId, Event)>) -> Self {
-        let Parts {
-            home,
-            client,
-            events,
-            name,
-            url,
-            dir,
-            channels,
-        } = parts;
-        let id = client.server_id();
+        let id = parts.client.server();
         let view = ServerView {
             id,
-            name,
-            url,
-            path: client.path(),
+            name: parts.name,
+            url: parts.client.origin().to_owned(),
+            path: None,
             online: false,
             policy: Policy::absent(id, UnixMs(0)),
             lowered: Lowered::default(),
             channels: Vec::new(),
         };
-        let view = Arc::new(Shared::new(view));
-        let remote = Self {
-            home,
-            client,
-            dir,
-            view,
+        let left = BTreeSet::new();
+        let (looks, looked) = mpsc::channel(1);
+        let (marks, marked) = mpsc::channel(2 * UNREAD_MAX);
+        let site = Site {
+            home: parts.home,
+            client: parts.client,
+            files: parts.files,
+            known: Arc::new(Shared::new(Known { view, left })),
+            wanted: parts.channels.into(),
+            looks,
+            marks,
         };
-        // The host waits for its tools: what takes longer is looked at again once the session is up.
-        let first = async {
-            remote.look().await;
-            remote.follow_all(&channels).await;
-        };
-        if tokio::time::timeout(FIRST_LOOK, first).await.is_err() {
-            tracing::debug!("the server is not known yet; going on without");
+        site.look().await;
+        let ended = CancellationToken::new();
+        let (settle, settled) = oneshot::channel();
+        tokio::spawn(watch::keep_marks(site.client.clone(), marked));
+        let watcher = site.clone().watch(looked, sender.clone(), settle);
+        tokio::spawn(ended.clone().run_until_cancelled_owned(watcher));
+        let pump = site.clone().pump(parts.events, sender);
+        tokio::spawn(ended.clone().run_until_cancelled_owned(pump));
+        if tokio::time::timeout(FIRST_LOOK, settled).await.is_err() {
+            tracing::debug!("the server did not answer yet; going on without");
         }
-        tokio::spawn(remote.clone().pump(events, channels, sender));
-        remote
-    }
-
-    fn set_followed(&self, ids: &[ChannelId], followed: bool) {
-        self.view.send_modify(|view| {
-            for channel in view
-                .channels
-                .iter_mut()
-                .filter(|channel| ids.contains(&channel.id))
-            {
-                channel.followed = followed;
-            }
-        });
-    }
-
-    fn set_online(&self, online: bool) {
-        self.view.send_modify(|view| view.online = online);
-    }
-
-    /// Turns a verified message into what a session works with.
-    fn message_of(&self, message: VerifiedMessage) -> Message {
-        let VerifiedMessage {
-            log,
-            scope,
-            seq,
-            at,
-            id,
-            sender,
-            user,
-            facts,
-            hop,
-            human,
-            body,
-            ..
-        } = message;
-        let place = match scope {
-            event::Scope::Whisper => Place::Whisper,
-            event::Scope::Channel { id, name } => Place::Channel(id, label(id, name).to_string()),
-        };
-        let sender_facts = Sender {
-            user,
-            own: facts.own,
-            key_changed: facts.key_changed,
-            member_ms: facts.member_since.map(|since| at.since(since)),
-            vouched: facts.vouched,
-        };
-        Message {
-            home: self.home,
-            log,
-            seq,
-            id,
-            at,
-            from: sender,
-            sender: sender_facts,
-            place,
-            text: body.text.unwrap_or_default(),
-            reply_to: body.reply_to,
-            root: body.root,
-            hop,
-            human,
+        Self {
+            site,
+            _tasks: ended.drop_guard(),
+            _claim: parts.claim,
         }
     }
 
-    /// Runs a call of the client on a clone of this.
-    fn later<T, F>(&self, work: impl FnOnce(Self) -> F) -> Later<T>
+    /// Runs calls of the client on a clone of what is shared.
+    fn later<T, F>(&self, work: impl FnOnce(Site) -> F) -> Later<T>
     where
         F: Future<Output = Result<T, ClientError>> + Send + 'static,
     {
-        let work = work(self.clone());
+        let work = work(self.site.clone());
         Box::pin(async move { work.await.map_err(|error| error.to_reject()) })
     }
 }
 
 impl Fabric for Remote {
     fn view(&self) -> ServerView {
-        self.view.borrow().clone()
+        self.site.known.borrow().view.clone()
     }
 
     fn directory(&self) -> Later<Vec<ChannelView>> {
-        self.later(|this| async move {
-            let all = this.client.channels().await?;
-            Ok(all
-                .iter()
-                .filter(|c| c.role.is_none())
-                .map(channel_view)
-                .collect())
+        self.later(|site| async move {
+            let all = site.client.channels().await?;
+            let views = all.into_iter().filter_map(channel_view);
+            let (joined, open): (Vec<_>, Vec<_>) = views.partition(|c| c.role.is_some());
+            let ids = |list: &[ChannelView]| list.iter().map(|c| c.id).collect::<BTreeSet<_>>();
+            let known = ids(&site.known.borrow().view.channels);
+            // Another process of this machine joined or left.
+            if ids(&joined) != known {
+                site.look().await;
+                site.follow_all().await;
+            }
+            Ok(open)
         })
     }
 
     fn join(&self, name: Name) -> Later<ChannelView> {
-        self.later(|this| async move {
-            let joined = this.client.join(&name).await?;
-            this.entered(joined.id).await?;
-            Ok(channel_view(&joined))
+        self.later(|site| async move {
+            let found = site.client.resolve(name.as_str()).await?;
+            let joined = site.client.join(found.channel).await?;
+            site.entered(&joined).await
         })
     }
 
     fn follow(&self, channel: ChannelId) -> Later<()> {
-        self.later(move |this| async move {
-            this.client.follow(channel).await?;
-            this.set_followed(&[channel], true);
-            Ok(())
-        })
+        self.later(move |site| async move { site.follow(channel).await })
     }
 
     fn unfollow(&self, channel: ChannelId) -> Later<()> {
-        self.later(move |this| async move {
-            this.client.unfollow(channel).await?;
-            this.set_followed(&[channel], false);
+        self.later(move |site| async move {
+            site.client.unfollow(channel).await?;
+            site.set_followed(channel, false);
             Ok(())
         })
     }
@@ -218,143 +190,199 @@ impl Fabric for Remote {
         visibility: Visibility,
         topic: Option<String>,
     ) -> Later<ChannelView> {
-        self.later(move |this| async move {
-            let created = this.client.create_channel(name, visibility, topic).await?;
-            this.entered(created.id).await?;
-            Ok(channel_view(&created))
+        self.later(move |site| async move {
+            let created = site.client.create_channel(name, visibility, topic);
+            site.entered(&created.await?).await
         })
     }
 
     fn send(&self, draft: Draft) -> Later<Sent> {
-        self.later(|this| async move {
-            let Draft {
-                target,
-                text,
-                reply_to,
-                root,
-                hop,
-            } = draft;
-            let target = match target {
-                Target::Channel(id) => send::Target::Channel(id),
-                Target::Session(path) => send::Target::Whisper(path),
+        self.later(|site| async move {
+            let target = match draft.target {
+                Target::Channel(id) => client::Target::Channel(id),
+                Target::Session(path) => client::Target::Session(path),
             };
             let body = Body {
-                reply_to,
-                root,
-                ..Body::text(text)
+                reply_to: draft.reply_to,
+                root: draft.root,
+                ..Body::text(draft.text)
             };
-            let report = this.client.send(target, body, hop, false).await?;
-            let seq = match report.status {
-                SendStatus::Stored { seq, .. } => Some(seq),
-                SendStatus::Queued => None,
-            };
+            let report = site.client.send(target, &body, draft.hop, false).await?;
+            let seq = report.stored.map(|(seq, _)| seq);
             Ok(Sent { id: report.id, seq })
         })
     }
 
     fn who(&self, channel: Option<ChannelId>) -> Later<Vec<PeerView>> {
-        self.later(move |this| async move {
-            let sessions = this.client.who(channel).await?.into_iter();
-            Ok(sessions
-                .map(|s| PeerView {
-                    path: s.path,
-                    online: s.online,
-                })
-                .collect())
+        self.later(move |site| async move {
+            let sessions = site.client.who(channel).await?.into_iter();
+            let peers = sessions.map(|s| PeerView {
+                path: s.path,
+                online: s.online,
+            });
+            Ok(peers.collect())
         })
     }
 
     fn history(&self, channel: ChannelId, after: Option<u64>, max: usize) -> Later<Vec<Message>> {
-        let span = after.map_or(Span::Last, Span::After);
-        self.later(move |this| async move {
-            let messages = this.client.history(channel, span, max).await?;
+        let part = after.map_or(History::Last, History::After);
+        self.later(move |site| async move {
+            let messages = site.client.history(channel, part, count(max)).await?;
             Ok(messages
                 .into_iter()
-                .map(|message| this.message_of(message))
+                .map(|m| message(site.home, m))
                 .collect())
         })
     }
 
     fn message(&self, id: MsgId) -> Later<Option<Message>> {
-        self.later(move |this| async move {
-            let message = this.client.message(id).await?;
-            Ok(message.map(|message| this.message_of(message)))
+        self.later(move |site| async move {
+            Ok(site
+                .client
+                .message(id)
+                .await?
+                .map(|m| message(site.home, m)))
         })
     }
 
     fn unshown(&self, max: usize) -> Later<Vec<Message>> {
-        self.later(move |this| async move {
-            let messages = this.client.unshown(max).await?;
+        self.later(move |site| async move {
+            let messages = site.client.unshown(count(max)).await?;
             Ok(messages
                 .into_iter()
-                .map(|message| this.message_of(message))
+                .map(|m| message(site.home, m))
                 .collect())
         })
     }
 
     fn mark_shown(&self, log: LogId, id: MsgId) {
-        let client = self.client.clone();
-        tokio::spawn(async move {
-            if let Err(error) = client.mark_shown(vec![(log, id)]).await {
-                tracing::warn!(%error, "a shown mark was lost: the message may come again");
-            }
-        });
+        if self.site.marks.try_send(Mark::Shown(log, id)).is_err() {
+            tracing::warn!("a shown mark was lost: the message may come again");
+        }
     }
 
     fn keep_lowered(&self, lowered: &Lowered) -> Result<(), Reject> {
-        files::keep_lowered(&self.dir, lowered).map_err(|error| {
+        let dir = self.site.files.server_dir(&self.site.client.server());
+        files::keep_lowered(&dir, lowered).map_err(|error| {
             tracing::error!(%error, "the lowered level was not kept");
-            Reject::new(
-                Code::Internal,
-                "the level could not be kept on this machine's disk",
-            )
+            let text = "the level could not be kept on this machine's disk";
+            Reject::new(Code::Internal, text)
         })?;
-        self.view.send_modify(|view| view.lowered = lowered.clone());
+        let kept = lowered.clone();
+        self.site
+            .known
+            .send_modify(|known| known.view.lowered = kept);
         Ok(())
     }
 
     fn act(&self, channel: ChannelId, act: crate::fabric::Act) -> Later<Object> {
-        self.later(move |this| moderate::act(this, channel, act))
+        self.later(move |site| moderate::act(site, channel, act))
     }
 
     fn close(&self) -> Later<()> {
-        let client = self.client.clone();
-        Box::pin(async move {
-            client.close().await;
+        self.later(|site| async move {
+            let (flush, flushed) = oneshot::channel();
+            if site.marks.send(Mark::Flush(flush)).await.is_ok() && flushed.await.is_err() {
+                tracing::warn!("shown marks were lost: some messages may come again");
+            }
+            site.client.stop().await;
             Ok(())
         })
     }
 }
 
-impl Remote {
-    /// Follows a channel the user has just become a member of.
-    async fn entered(&self, channel: ChannelId) -> Result<(), ClientError> {
+impl Site {
+    /// Follows a channel because the agent said so.
+    async fn follow(&self, channel: ChannelId) -> Result<(), ClientError> {
         self.client.follow(channel).await?;
-        self.look().await;
-        self.set_followed(&[channel], true);
+        self.set_followed(channel, true);
         Ok(())
     }
-}
 
-fn age(age: event::Age) -> Age {
-    match age {
-        event::Age::Live => Age::Live,
-        event::Age::History => Age::History,
+    /// Follows a channel that the user has just become a member of.
+    async fn entered(&self, channel: &ChannelLog) -> Result<ChannelView, ClientError> {
+        let id = *channel.id();
+        self.follow(id).await?;
+        self.look().await;
+        let view = known_view(channel, &self.client.account().user_id);
+        Ok(ChannelView {
+            followed: true,
+            ..view
+        })
+    }
+
+    fn set_followed(&self, id: ChannelId, followed: bool) {
+        self.known.send_modify(|known| {
+            match followed {
+                true => known.left.remove(&id),
+                false => known.left.insert(id),
+            };
+            if let Some(channel) = known.view.channels.iter_mut().find(|c| c.id == id) {
+                channel.followed = followed;
+            }
+        });
     }
 }
 
-fn channel_view(channel: &ClientChannel) -> ChannelView {
+/// Turns a verified message into what a session works with.
+fn message(home: HomeId, m: VerifiedMessage) -> Message {
+    let place = match m.scope {
+        Scope::Whisper => Place::Whisper,
+        Scope::Channel { id, name } => Place::Channel(id, label(id, name).to_string()),
+    };
+    let sender = Sender {
+        user: m.user,
+        own: m.facts.own,
+        key_changed: m.facts.key_changed,
+        member_ms: m.facts.member_since.map(|since| m.at.since(since)),
+        vouched: m.facts.vouched,
+    };
+    Message {
+        home,
+        log: m.log,
+        seq: m.seq,
+        id: m.id,
+        at: m.at,
+        from: m.sender,
+        sender,
+        place,
+        text: m.body.text.unwrap_or_default(),
+        reply_to: m.body.reply_to,
+        root: m.body.root,
+        hop: m.hop,
+        human: m.human,
+    }
+}
+
+/// Returns a channel as the server lists it; none of a newer version's kind.
+fn channel_view(info: ChannelInfo) -> Option<ChannelView> {
+    Some(ChannelView {
+        id: info.channel,
+        name: label(info.channel, info.name),
+        visibility: Visibility::from_word(&info.visibility)?,
+        mode: Mode::from_word(&info.mode)?,
+        role: info.role.as_deref().and_then(Role::from_word),
+        followed: false,
+    })
+}
+
+/// Returns a channel as this machine verified it.
+fn known_view(channel: &ChannelLog, me: &conclave_proto::id::UserId) -> ChannelView {
     ChannelView {
-        id: channel.id,
-        name: label(channel.id, channel.name.clone()),
-        visibility: channel.visibility,
-        mode: channel.mode,
-        role: channel.role,
-        followed: channel.followed,
+        id: *channel.id(),
+        name: label(*channel.id(), channel.name().cloned()),
+        visibility: channel.visibility(),
+        mode: channel.mode(),
+        role: channel.role(me),
+        followed: false,
     }
 }
 
 /// Returns a channel's name, or one made of its id.
 fn label(id: ChannelId, name: Option<Name>) -> Name {
     name.unwrap_or_else(|| Name::slug(&id.to_string()))
+}
+
+fn count(max: usize) -> u32 {
+    u32::try_from(max).unwrap_or(u32::MAX)
 }

@@ -1,127 +1,248 @@
-//! The task that reads a client's events and keeps the snapshot of what is known.
+//! The tasks of a server: one passes the client's events on and never waits for the client, for the
+//! client waits for it; one looks again at what changed; one keeps shown marks.
 
-use super::{Remote, age, channel_view};
+use super::{Mark, Site, channel_view, known_view, message};
 use crate::fabric::{ChannelView, Event};
 use crate::files;
-use crate::policy::{BadPolicy, Levels};
-use crate::state::HomeId;
-use conclave_client::client::Events;
-use conclave_client::event;
+use crate::policy::Levels;
+use crate::session::exact_name;
+use crate::state::{Age, HomeId};
+use conclave_client::client::Client;
+use conclave_client::error::ClientError;
+use conclave_client::event::{self, Event as Told};
+use conclave_proto::id::LogId;
 use conclave_proto::key::OwnerKey;
-use conclave_proto::name::Name;
-use tokio::sync::mpsc;
+use conclave_proto::reject::Reject;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
 
-impl Remote {
+/// How often a session looks, unasked, for channels that another process of this user joined.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Keeps shown marks until nobody makes any more.
+pub(super) async fn keep_marks(client: Client, mut marks: mpsc::Receiver<Mark>) {
+    while let Some(mark) = marks.recv().await {
+        match mark {
+            Mark::Shown(log, id) => {
+                if let Err(error) = client.mark_shown(log, id).await {
+                    tracing::warn!(%error, "a shown mark was lost: the message may come again");
+                }
+            }
+            Mark::Flush(done) => done.send(()).unwrap_or_default(),
+        }
+    }
+}
+
+impl Site {
     /// Passes the client's events on until the session or the client ends.
     pub(super) async fn pump(
         self,
-        mut events: Events,
-        channels: Vec<Name>,
+        mut events: mpsc::Receiver<Told>,
         sender: mpsc::Sender<(HomeId, Event)>,
     ) {
-        while let Some(event) = events.next().await {
-            let passed = match event {
-                event::Event::Message(message) => {
-                    let age = age(message.age);
-                    Event::Message(Box::new(self.message_of(*message)), age)
-                }
-                event::Event::Up(_) => {
-                    self.set_online(true);
-                    self.look().await;
-                    self.follow_all(&channels).await;
-                    Event::Changed
-                }
-                event::Event::Down {
-                    reason,
-                    retry_in_ms,
-                } => {
-                    self.set_online(false);
-                    match retry_in_ms {
-                        Some(_) => Event::Changed,
-                        None => {
-                            tracing::error!(%reason, "the session on this server is over");
-                            let text = "The connection to the server is over for good. Your human can see why with `conclave status`.";
-                            Event::Notice("connection", text.into())
-                        }
-                    }
-                }
-                event::Event::ChannelChanged(_) => {
-                    self.look().await;
-                    Event::Changed
-                }
-                event::Event::Dropped { reason, .. } => {
-                    self.look().await;
-                    let text = format!("This session was taken off a channel: {}.", reason.code);
-                    Event::Notice("dropped", text)
-                }
-                event::Event::Gap { gap, .. } => {
-                    let text = format!("{} older messages are not kept any more.", gap.missing);
-                    Event::Notice("gap", text)
-                }
-                event::Event::Notice(notice) => {
-                    Event::Notice(notice.kind.as_str(), format!("{}.", notice.text))
-                }
-                event::Event::Presence(_)
-                | event::Event::Standing { .. }
-                | event::Event::Enrol(_) => continue,
-            };
-            if sender.send((self.home, passed)).await.is_err() {
+        while let Some(told) = events.recv().await {
+            if let Some(event) = self.event(told)
+                && sender.send((self.home, event)).await.is_err()
+            {
                 return;
             }
         }
     }
 
-    /// Looks at everything again: address, channels, policy.
-    pub(super) async fn look(&self) {
-        let (levels, fault) = self.levels().await;
-        if let Some(fault) = fault {
-            tracing::warn!(%fault, "the policy does not count: every level is at most notify");
-        }
-        let channels = match self.client.joined().await {
-            Ok(joined) => Some(joined.iter().map(channel_view).collect()),
-            Err(error) => {
-                tracing::warn!(%error, "the channels are not known");
-                None
+    /// Turns what the client tells into what the session is told; what needs the server is left to
+    /// [`Self::watch`].
+    fn event(&self, told: Told) -> Option<Event> {
+        Some(match told {
+            Told::Message(said) => {
+                let age = match said.age {
+                    event::Age::Live => Age::Live,
+                    event::Age::History => Age::History,
+                };
+                Event::Message(Box::new(message(self.home, *said)), age)
             }
-        };
-        let path = self.client.path();
-        self.view.send_modify(|view| {
-            view.path = path.or_else(|| view.path.take());
-            view.policy = levels.policy().clone();
-            view.lowered = levels.lowered().clone();
-            view.channels = channels.unwrap_or_else(|| std::mem::take(&mut view.channels));
+            Told::Up(ready) => {
+                self.known.send_modify(|known| {
+                    known.view.online = true;
+                    known.view.path = Some(ready.path.clone());
+                });
+                self.look_soon();
+                return None;
+            }
+            Told::Down {
+                reason,
+                retry_in_ms,
+            } => {
+                self.known.send_modify(|known| known.view.online = false);
+                self.look_soon();
+                if retry_in_ms.is_some() {
+                    return None;
+                }
+                tracing::error!(%reason, "the session on this server is over");
+                let text = "The connection to the server is over for good. Your human can see why with `conclave status`.";
+                Event::Notice("connection", text.into())
+            }
+            Told::ChannelChanged(_) => {
+                self.look_soon();
+                return None;
+            }
+            Told::Dropped { log, reason } => self.dropped(log, &reason),
+            Told::Gap { gap, .. } => {
+                let text = format!("{} older messages are not kept any more.", gap.missing);
+                Event::Notice("gap", text)
+            }
+            Told::Notice(notice) => {
+                Event::Notice(notice.kind.as_str(), format!("{}.", notice.text))
+            }
+            Told::Presence(_) | Told::Standing { .. } | Told::Enrol(_) => return None,
+        })
+    }
+
+    fn dropped(&self, log: LogId, reason: &Reject) -> Event {
+        let mut place = "its mailbox".to_owned();
+        if let LogId::Channel(id) = log {
+            let known = self.known.borrow();
+            let found = known.view.channels.iter().find(|channel| channel.id == id);
+            place = found.map_or_else(|| "a channel".to_owned(), |c| format!("#{}", c.name));
+            drop(known);
+            self.set_followed(id, false);
+        }
+        self.look_soon();
+        let text = format!(
+            "This session does not receive {place} any more: {}.",
+            reason.code
+        );
+        Event::Notice("dropped", text)
+    }
+
+    /// Has everything looked at again, once however often this is called meanwhile.
+    fn look_soon(&self) {
+        // A full queue means that a look is due already.
+        let _due = self.looks.try_send(());
+    }
+
+    /// Looks again when something changed, follows what is to be followed, and tells the session.
+    /// `settle` hears of the first attempt to connect, however it ended.
+    pub(super) async fn watch(
+        self,
+        mut looks: mpsc::Receiver<()>,
+        sender: mpsc::Sender<(HomeId, Event)>,
+        settle: oneshot::Sender<()>,
+    ) {
+        let mut settle = Some(settle);
+        loop {
+            match tokio::time::timeout(LOOK_AGAIN, looks.recv()).await {
+                Ok(Some(())) => {}
+                Ok(None) => return,
+                Err(_) if self.client.live().is_none() => continue,
+                Err(_) => {}
+            }
+            if self.client.live().is_some() {
+                self.look().await;
+                // Levels and names first, so that what comes by following is shown by them.
+                if sender.send((self.home, Event::Changed)).await.is_err() {
+                    return;
+                }
+                self.follow_all().await;
+            }
+            if let Some(settle) = settle.take() {
+                settle.send(()).unwrap_or_default();
+            }
+            if sender.send((self.home, Event::Changed)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Looks at everything again: address, levels, channels. Without a connection: what this machine
+    /// knows.
+    pub(super) async fn look(&self) {
+        let live = self.client.live();
+        let levels = self.levels(live.is_some()).await;
+        let channels = self.channels(live.is_some()).await;
+        if let Err(error) = &channels {
+            tracing::warn!(%error, "the channels are not known");
+        }
+        self.known.send_modify(|known| {
+            if let Some(ready) = live {
+                known.view.path = Some(ready.path.clone());
+            }
+            known.view.policy = levels.policy().clone();
+            known.view.lowered = levels.lowered().clone();
+            if let Ok(channels) = channels {
+                // Who comes back to a channel follows it again.
+                known
+                    .left
+                    .retain(|id| channels.iter().any(|channel| channel.id == *id));
+                known.view.channels = channels;
+            }
         });
     }
 
-    /// Reads the policy, checked against the owner keys of this account.
-    async fn levels(&self) -> (Levels, Option<BadPolicy>) {
-        let account = self.client.account().user_id;
-        let owners: Vec<OwnerKey> = match self.client.identity(account).await {
-            Ok(identity) => identity.owners().copied().collect(),
-            Err(error) => {
-                tracing::warn!(%error, "the account's owner keys are not known");
-                Vec::new()
-            }
+    async fn channels(&self, live: bool) -> Result<Vec<ChannelView>, ClientError> {
+        let mut channels: Vec<ChannelView> = if live {
+            let all = self.client.channels().await?;
+            all.into_iter()
+                .filter_map(channel_view)
+                .filter(|c| c.role.is_some())
+                .collect()
+        } else {
+            let me = self.client.account().user_id;
+            let known = self.client.known_channels().await?;
+            known
+                .iter()
+                .map(|channel| known_view(channel, &me))
+                .collect()
         };
-        files::load(&self.dir, &self.client.server_id(), &owners)
+        for channel in &mut channels {
+            channel.followed = self.client.followed(channel.id).await?;
+        }
+        Ok(channels)
     }
 
-    /// Follows the channels of this session, those that are known by now.
-    pub(super) async fn follow_all(&self, wanted: &[Name]) {
-        let known = self.view.borrow().channels.clone();
-        let is_wanted =
-            |channel: &&ChannelView| wanted.is_empty() || wanted.contains(&channel.name);
-        let mut followed = Vec::new();
-        for channel in known
+    /// Reads the policy, checked against the owner keys of this account.
+    async fn levels(&self, live: bool) -> Levels {
+        let me = self.client.account().user_id;
+        if live && let Err(error) = self.client.own_identity().await {
+            tracing::warn!(%error, "the account's newest owner keys are not known");
+        }
+        let identity = self.client.known_identity(me).await.ok().flatten();
+        let owners: Vec<OwnerKey> = identity
             .iter()
-            .filter(is_wanted)
-            .filter(|channel| !channel.followed)
-        {
+            .flat_map(|log| log.owners().copied())
+            .collect();
+        let server = self.client.server();
+        let (levels, fault) = files::load(&self.files.server_dir(&server), &server, &owners);
+        if let Some(fault) = fault {
+            tracing::warn!(%fault, "the policy does not count: every level is at most notify");
+        }
+        levels
+    }
+
+    /// Follows the mailbox and the channels of this session, those that are known by now.
+    pub(super) async fn follow_all(&self) {
+        if let Err(error) = self.client.follow_mailbox().await {
+            tracing::warn!(%error, "the mailbox is not followed");
+        }
+        let due: Vec<ChannelView> = {
+            let known = self.known.borrow();
+            let channels = known.view.channels.iter();
+            channels
+                .filter(|c| !c.followed && !known.left.contains(&c.id) && self.wants(c))
+                .cloned()
+                .collect()
+        };
+        for channel in due {
             match self.client.follow(channel.id).await {
-                Ok(()) => followed.push(channel.id),
+                Ok(()) => self.set_followed(channel.id, true),
                 Err(error) => tracing::warn!(channel = %channel.id, %error, "not followed"),
             }
         }
-        self.set_followed(&followed, true);
+    }
+
+    fn wants(&self, channel: &ChannelView) -> bool {
+        let named = |name: &conclave_proto::name::Name| {
+            channel.name == *name || exact_name(channel) == name.as_str()
+        };
+        self.wanted.is_empty() || self.wanted.iter().any(named)
     }
 }
