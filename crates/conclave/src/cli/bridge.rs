@@ -3,7 +3,7 @@
 use super::Context;
 use super::open::AGENT;
 use crate::error::{CliError, chain};
-use conclave_bridge::open::BridgeConfig;
+use conclave_bridge::BridgeConfig;
 use conclave_proto::name::Name;
 
 /// Arguments of `bridge`.
@@ -35,10 +35,9 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
         pinned: given.is_some(),
         handle: given.unwrap_or_else(directory),
         agent: AGENT.to_owned(),
-        channels: channels.clone(),
+        channels,
     };
-    let home = channels.into_iter().next();
-    let ended = conclave_bridge::run_stdio(home, config.opener()).await;
+    let ended = conclave_bridge::run(config).await;
     ended.map_err(|e| CliError::local(chain(&e)))
 }
 
