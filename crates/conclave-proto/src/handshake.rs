@@ -7,8 +7,8 @@ use crate::bytes::{Builder, Reader};
 use crate::frame::{Auth, Challenge, Hello};
 use crate::id::{Blob, Hash, InviteId, ServerId, UserId};
 use crate::key::{
-    BadSignature, EncryptionKey, InviteKey, MachineKey, Secret, ServerKey, Signature, Verify as _,
-    label, labelled_hash,
+    BadSignature, EncryptionKey, InviteKey, MachineKey, OwnerKey, Secret, ServerKey, Signature,
+    Verify as _, label, labelled_hash,
 };
 use crate::name::Name;
 
@@ -171,6 +171,18 @@ pub enum Mode {
         /// By the link's key: [`enrolment_message`].
         proof: Signature,
     },
+    /// `recover`, body: `lp(username) ‖ lp(machine name) ‖ owner_key[32] ‖ sig[64]`. An account whose
+    /// machines are all lost. The session may only read and extend its own identity log.
+    Recover {
+        /// Whose account.
+        username: Name,
+        /// The machine name it wants.
+        machine: Name,
+        /// An active owner key of the account.
+        owner: OwnerKey,
+        /// By that key: [`recover_message`].
+        sig: Signature,
+    },
 }
 
 impl Mode {
@@ -182,6 +194,7 @@ impl Mode {
             Self::Register { .. } => "register",
             Self::Redeem { .. } => "redeem",
             Self::Enrol { .. } => "enrol",
+            Self::Recover { .. } => "recover",
         }
     }
 
@@ -213,6 +226,18 @@ impl Mode {
                 .raw(proof.as_bytes())
                 .into_vec()
                 .into(),
+            Self::Recover {
+                username,
+                machine,
+                owner,
+                sig,
+            } => Builder::default()
+                .lp(username.as_str().as_bytes())
+                .lp(machine.as_str().as_bytes())
+                .raw(owner.as_bytes())
+                .raw(sig.as_bytes())
+                .into_vec()
+                .into(),
         }
     }
 
@@ -231,16 +256,29 @@ impl Mode {
             "enrol" => {
                 let mode = Self::Enrol {
                     enrolment: InviteId::new(r.array()?),
-                    name: Name::new(std::str::from_utf8(r.lp()?).ok()?).ok()?,
+                    name: name(r.lp()?)?,
                     encryption_key: EncryptionKey::new(r.array()?),
                     consent: Signature::new(r.array()?),
                     proof: Signature::new(r.array()?),
                 };
                 r.is_empty().then_some(mode)
             }
+            "recover" => {
+                let mode = Self::Recover {
+                    username: name(r.lp()?)?,
+                    machine: name(r.lp()?)?,
+                    owner: OwnerKey::new(r.array()?),
+                    sig: Signature::new(r.array()?),
+                };
+                r.is_empty().then_some(mode)
+            }
             _ => None,
         }
     }
+}
+
+fn name(bytes: &[u8]) -> Option<Name> {
+    Name::new(std::str::from_utf8(bytes).ok()?).ok()
 }
 
 /// What an invite's key signs to make an account: it names the server, the invite and the user, so
@@ -251,6 +289,22 @@ pub fn redeem_message(server: &ServerId, invite: &InviteKey, user: &UserId) -> B
         .raw(server.as_bytes())
         .raw(invite.as_bytes())
         .raw(user.as_bytes())
+}
+
+/// What an owner key signs to come back without any machine. The machine key's own signature, over the
+/// transcript, makes it good for one connection only.
+#[must_use]
+pub fn recover_message(
+    server: &ServerId,
+    key: &MachineKey,
+    username: &Name,
+    machine: &Name,
+) -> Builder {
+    Builder::labelled(label::RECOVER)
+        .raw(server.as_bytes())
+        .raw(key.as_bytes())
+        .lp(username.as_str().as_bytes())
+        .lp(machine.as_str().as_bytes())
 }
 
 /// What a new machine's key and the enrolment link's key sign.

@@ -27,6 +27,8 @@ pub mod label {
     pub const JOIN: &str = "conclave/v1/join";
     /// A new account by invite.
     pub const REDEEM: &str = "conclave/v1/redeem";
+    /// The way back into an account whose machines are all lost.
+    pub const RECOVER: &str = "conclave/v1/recover";
     /// An act of a server admin.
     pub const ADMIN: &str = "conclave/v1/admin";
     /// A checkpoint of the server's audit log.

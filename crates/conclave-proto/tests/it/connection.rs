@@ -7,9 +7,9 @@ use conclave_proto::frame::client::{Auth, Hello, Request};
 use conclave_proto::frame::op::Nothing;
 use conclave_proto::frame::server::{Challenge, Outcome, Response};
 use conclave_proto::frame::{ClientFrame, Op, Reply, ServerFrame};
-use conclave_proto::handshake::{Binding, Mode, Transcript};
+use conclave_proto::handshake::{Binding, Mode, Transcript, recover_message};
 use conclave_proto::id::{HandshakeNonce, Instance, InviteId};
-use conclave_proto::key::{EncryptionKey, Signature};
+use conclave_proto::key::{EncryptionKey, Secret, Signature};
 use conclave_proto::limit::*;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::server_connection::{ConnectionConfig, Input, Output, ServerConnection};
@@ -292,6 +292,37 @@ fn the_handshake_has_ten_seconds_and_an_enrolment_ten_minutes() {
     let outputs = client.until(ENROLMENT_MS);
     let end = outputs.len() - 2;
     assert_closed(&outputs[end..], Close::Unauthorized, Code::Timeout);
+}
+
+#[test]
+fn a_recovery_reads_as_it_was_signed_and_any_bit_flipped_in_it_is_refused() {
+    let owner = Secret::from_seed(&[8; 32]);
+    let (username, machine) = ("alice".parse().unwrap(), "tower".parse().unwrap());
+    let key = machine_secret().machine_key();
+    let message = recover_message(&server_config().server_id, &key, &username, &machine);
+    let said = Mode::Recover {
+        sig: owner.sign(message),
+        owner: owner.owner_key(),
+        username,
+        machine,
+    };
+    let mut client = Client::new(server_config());
+    let (_, auth) = client.challenged(&said);
+    assert_eq!(auth.mode, "recover");
+    let outputs = client.send(ClientFrame::Auth(auth.clone()));
+    assert!(matches!(&outputs[..], [Output::Enter { mode, .. }] if *mode == said));
+    for at_bit in 0..auth.body.len() * 8 {
+        let mut client = Client::new(server_config());
+        client.challenged(&Mode::Auth);
+        let mut body = auth.body.to_vec();
+        body[at_bit / 8] ^= 1 << (at_bit % 8);
+        let body = body.into();
+        let outputs = client.send(ClientFrame::Auth(Auth {
+            body,
+            ..auth.clone()
+        }));
+        assert_closed(&outputs, Close::Unauthorized, Code::Unauthorized);
+    }
 }
 
 #[test]

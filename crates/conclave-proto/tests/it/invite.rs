@@ -17,7 +17,12 @@ fn links() -> [Link; 3] {
     [
         Link::invite(ORIGIN, hidden(), &server),
         Link::bootstrap("http://127.0.0.1:4400", hidden(), &server),
-        Link::machine("https://[::1]:4400", hidden(), &server),
+        Link::machine(
+            "https://[::1]:4400",
+            hidden(),
+            &server,
+            UserId::new([9; 32]),
+        ),
     ]
 }
 
@@ -191,7 +196,7 @@ proptest! {
     #[test]
     fn every_secret_makes_a_link_that_reads_back(bytes: [u8; 32], key: [u8; 32]) {
         let server = conclave_proto::key::Secret::from_seed(&key).server_key();
-        let link = Link::machine(ORIGIN, LinkSecret::new(bytes), &server);
+        let link = Link::machine(ORIGIN, LinkSecret::new(bytes), &server, UserId::new(key));
         prop_assert_eq!(link.to_string().parse::<Link>(), Ok(link));
     }
 
