@@ -6,13 +6,15 @@
 use conclave_proto::body::Head;
 use conclave_proto::bytes::{Builder, Reader};
 use conclave_proto::frame::reply::AuditRow;
-use conclave_proto::id::{Blob, Hash, UserId};
+use conclave_proto::id::{Blob, Hash, MsgId, UserId};
 use conclave_proto::key::{MachineKey, Secret, ServerKey, label};
 use conclave_proto::record::Record;
 use conclave_proto::time::UnixMs;
 
 /// A checkpoint is signed at least every so many rows.
 pub const CHECKPOINT_ROWS: u64 = 100;
+/// And at least so long after the last one, if there are new rows.
+pub const CHECKPOINT_MS: u64 = 600_000;
 
 /// Returns a row's hash: `SHA-256(lp(prev) ‖ lp(entry))`.
 #[must_use]
@@ -38,6 +40,19 @@ pub struct Act {
     pub target: String,
     /// The record that ordered it.
     pub digest: Option<Hash>,
+    /// The request id of an admin's act, which is carried out once.
+    pub request: Option<RequestId>,
+}
+
+/// Drawn at random by who makes a request.
+pub type RequestId = [u8; 16];
+
+/// Returns when an admin's act was done and its request id, from a row's text.
+#[must_use]
+pub fn request_of(entry: &str) -> Option<(RequestId, UnixMs)> {
+    let row: serde_json::Value = serde_json::from_str(entry).ok()?;
+    let request: MsgId = row.get("request")?.as_str()?.parse().ok()?;
+    Some((*request.as_bytes(), UnixMs(row.get("at")?.as_u64()?)))
 }
 
 impl Act {
@@ -45,15 +60,18 @@ impl Act {
     #[must_use]
     pub fn to_json(&self) -> String {
         let text = |id: Option<String>| id.map_or(serde_json::Value::Null, Into::into);
-        serde_json::json!({
+        let mut row = serde_json::json!({
             "at": self.at.0,
             "user": text(self.user.map(|u| u.to_string())),
             "machine": text(self.machine.map(|m| m.to_string())),
             "action": self.action,
             "target": self.target,
             "digest": text(self.digest.map(|d| d.to_string())),
-        })
-        .to_string()
+        });
+        if let (Some(request), Some(row)) = (self.request, row.as_object_mut()) {
+            row.insert("request".into(), MsgId::new(request).to_string().into());
+        }
+        row.to_string()
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Config {
     pub message_retention_days: u32,
     /// How long whispers wait for their recipient, in days.
     pub whisper_retention_days: u32,
+    /// With less free disk than so many MiB nothing is appended, and reads go on; 0 switches it off.
+    pub disk_floor_mib: u64,
     /// Who may read `/metrics`.
     pub metrics: Metrics,
     /// Bounds and rates.
@@ -164,6 +166,7 @@ impl Default for Config {
             create: Who::default(),
             message_retention_days: 30,
             whisper_retention_days: 14,
+            disk_floor_mib: 512,
             metrics: Metrics::default(),
             limits: Limits::default(),
         }

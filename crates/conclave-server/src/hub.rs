@@ -14,8 +14,10 @@ pub mod effect;
 mod enter;
 pub mod handle;
 mod presence;
+mod recover;
 mod request;
 mod ring;
+mod room;
 pub mod settings;
 pub mod state;
 pub mod subscription;
@@ -56,7 +58,8 @@ pub async fn start(
     tasks: &TaskTracker,
 ) -> Result<HubHandle, StoreError> {
     let (handle, inputs) = HubHandle::new();
-    let driver = Driver::open(settings, open, clock).await?;
+    let mut driver = Driver::open(settings, open, clock).await?;
+    driver.look_at_disk().await?;
     tasks.spawn(driver.run(inputs));
     Ok(handle)
 }
@@ -140,6 +143,7 @@ impl Driver {
             }
             if matches!(command, Command::Tick) {
                 self.sweep();
+                self.look_at_disk().await?;
             }
             let now = self.now();
             self.state.handle(now, command);
@@ -168,6 +172,12 @@ impl Driver {
         });
     }
 
+    async fn look_at_disk(&mut self) -> Result<(), StoreError> {
+        let free = self.writing.free_bytes().await?;
+        self.state.has_free(free);
+        Ok(())
+    }
+
     fn now(&mut self) -> Now {
         let now = self.clock.now();
         self.last = self.last.max(now.wall);
@@ -184,7 +194,8 @@ impl Driver {
                 break;
             }
             let now = self.now();
-            let (writes, result) = self.writing.commit(now.wall, writes).await?;
+            let (writes, result, free) = self.writing.commit(now.wall, writes).await?;
+            self.state.has_free(free);
             match result {
                 Ok(outcomes) => self.state.applied(now, writes, &outcomes),
                 Err(CommitError::Unknown(error)) => {
@@ -237,7 +248,7 @@ impl Driver {
     /// Builds everything again from what is durable. Clients come back and go on from their cursors.
     async fn restart(&mut self) -> Result<(), StoreError> {
         let (writing, reading, snapshot) = self.writing.reopen().await?;
-        let restarts = self.state.stats().restarts + 1;
+        let before = self.state.kept();
         // Answers to what is known to have failed still go out.
         while let Some(effect) = self.state.poll_effect() {
             if let Effect::Send(conn, Outgoing::Response(response)) = effect
@@ -254,7 +265,7 @@ impl Driver {
         }
         self.last = self.last.max(snapshot.at);
         self.state = HubState::new(self.settings.clone(), snapshot)?;
-        self.state.restarted(restarts);
+        self.state.restarted(before);
         (self.writing, self.reading) = (writing, reading);
         Ok(())
     }

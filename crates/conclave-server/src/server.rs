@@ -178,6 +178,7 @@ impl Config {
             mailbox_bytes_max: u64::from(self.limits.mailbox_kib) * 1024,
             sessions_per_machine_max: self.limits.sessions_per_machine,
             channels_per_user_max: self.limits.channels_per_user,
+            disk_floor_bytes: self.disk_floor_mib.saturating_mul(1024 * 1024),
             ..hub::Settings::new(identity.server_id, identity.secret.clone())
         }
     }

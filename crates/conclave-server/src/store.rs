@@ -8,6 +8,7 @@ pub mod memory;
 pub mod row;
 pub mod sqlite;
 
+use crate::audit::RequestId;
 use conclave_proto::body::Head;
 use conclave_proto::entry::{Entry, Parsed};
 use conclave_proto::frame::reply::{AuditPage, EntryPage, Gap};
@@ -307,7 +308,15 @@ pub trait Store: Read {
     /// # Errors
     /// [`StoreError`].
     fn reader(&self) -> Result<Option<Box<dyn Read>>, StoreError>;
+
+    /// Returns how many bytes may still be written where the store is; `None` if nobody knows.
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
 }
+
+/// Among how many of the newest audit rows [`Snapshot::acts`] are looked for.
+const ACT_ROWS: usize = 8_192;
 
 /// All that the hub keeps in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -328,6 +337,8 @@ pub struct Snapshot {
     pub boxes: Vec<(InviteId, Blob)>,
     /// The newest audit row; zeros if there is none.
     pub audit: Option<Head>,
+    /// Requests of the newest acts of admins, and when they were carried out.
+    pub acts: Vec<(RequestId, UnixMs)>,
     /// The newest checkpoint.
     pub checkpoint: Option<Blob>,
     /// When the newest entry was stored.

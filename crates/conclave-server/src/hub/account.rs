@@ -51,6 +51,7 @@ impl HubState {
             self.admit(now, conn, entry);
             return Ok(());
         }
+        self.needs_room()?;
         let ticket = self.ticket(now.wall, &user, invite)?;
         if self.dir.user_named(log.username()).is_some() {
             let text = format!("the name {} is taken", log.username());
@@ -150,6 +151,7 @@ impl HubState {
             action: "account_create",
             target: user.to_string(),
             digest: Some(genesis.record().hash()),
+            request: None,
         });
         let rec = genesis.record().bytes().clone();
         let write = Write::Ident { user, n: 0, rec };

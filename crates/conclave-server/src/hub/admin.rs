@@ -19,8 +19,10 @@ use conclave_proto::time::Now;
 
 /// The most enrolments one user has open.
 const ENROLMENTS_MAX: usize = 8;
-/// How many acts are remembered against repetition.
-const ACTS_MAX: usize = 4_096;
+/// How many acts are remembered against repetition; more within the window are refused.
+pub(crate) const ACTS_MAX: usize = 4_096;
+/// How far the clock of who signs an act may be from the server's.
+const ACT_SKEW_MS: u64 = 600_000;
 
 impl HubState {
     pub(super) fn append_ident(
@@ -59,6 +61,7 @@ impl HubState {
             action,
             target: me.user.to_string(),
             digest: Some(hash),
+            request: None,
         });
         let (user, n) = (me.user, rec.n);
         let bytes = rec.record().bytes().clone();
@@ -149,15 +152,27 @@ impl HubState {
         let act = rec
             .check(&self.settings.server_id, &account.log)
             .map_err(|e| Reject::new(e.code(), e.to_string()))?;
-        if self.acts.contains(&act.request) {
+        if self.acts.contains_key(&act.request) {
             self.reply(conn, id, Reply::Done(Nothing {}));
             return Ok(());
         }
-        let (action, target) = self.carry_out(now, &me, &act.body)?;
-        while self.acts.len() >= ACTS_MAX {
-            self.acts.pop_first();
+        let skew = act.ts.0.abs_diff(now.wall.0);
+        if skew > ACT_SKEW_MS {
+            let text = format!(
+                "the act was signed {} minutes from the server's time; check the clocks and do it again",
+                skew / 60_000
+            );
+            return Err(Reject::new(Code::Forbidden, text));
         }
-        self.acts.insert(act.request);
+        // An act signed ahead of time stays good for as long again.
+        let over = now.wall.0.saturating_sub(2 * ACT_SKEW_MS);
+        self.acts.retain(|_, at| at.0 >= over);
+        if self.acts.len() >= ACTS_MAX {
+            let text = "too many acts of admins";
+            return Err(Reject::new(Code::RateLimited, text).retry_after(ACT_SKEW_MS));
+        }
+        let (action, target) = self.carry_out(now, &me, &act.body)?;
+        self.acts.insert(act.request, now.wall);
         let entry = Act {
             at: now.wall,
             user: Some(me.user),
@@ -165,6 +180,7 @@ impl HubState {
             action,
             target,
             digest: Some(rec.record().hash()),
+            request: Some(act.request),
         }
         .to_json();
         let reply = Reply::Done(Nothing {});

@@ -297,6 +297,7 @@ impl HubState {
             action,
             target,
             digest: Some(rec.record().hash()),
+            request: None,
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use super::state::{Class, HubState, Pending, Recovery};
 use super::{ConnId, Outgoing};
-use crate::audit::{self, CHECKPOINT_ROWS};
+use crate::audit::{self, CHECKPOINT_MS, CHECKPOINT_ROWS};
 use crate::store::{CommitError, Outcome, Write};
 use conclave_proto::close::Close;
 use conclave_proto::entry::{Entry, EntryBody};
@@ -28,6 +28,7 @@ impl HubState {
     /// Learns that `writes` are durable, and what came of each.
     pub fn applied(&mut self, now: Now, writes: Vec<Write>, outcomes: &[Outcome]) {
         self.stats.commits += 1;
+        self.room.committed();
         self.class = Class::Neutral;
         let mut fresh: Vec<(LogId, Vec<Entry>)> = Vec::new();
         for (write, outcome) in writes.into_iter().zip(outcomes) {
@@ -58,6 +59,9 @@ impl HubState {
                 (Code::Internal, "the server could not store it")
             }
         };
+        if let CommitError::Full = error {
+            self.found_full();
+        }
         let mut recovery = Recovery::GoOn;
         for write in writes {
             match (self.pending.pop_front(), write) {
@@ -80,11 +84,6 @@ impl HubState {
             }
         }
         recovery
-    }
-
-    /// Carries the count of restarts over.
-    pub(super) fn restarted(&mut self, restarts: u64) {
-        self.stats.restarts = restarts;
     }
 
     fn conclude(&mut self, now: Now, pending: Pending, outcome: &Outcome) {
@@ -190,6 +189,9 @@ impl HubState {
         self.end_enrolments(now);
         self.flush_cursors();
         self.refill();
+        if now.wall >= self.checkpoint_at.plus(CHECKPOINT_MS) {
+            self.sign_checkpoint(now, 1);
+        }
         for _ in 0..EXPIRE_LOGS {
             let Some((at, log)) = self.due.first().copied().filter(|(at, _)| *at <= now.wall)
             else {
@@ -252,6 +254,7 @@ impl HubState {
         if self.audit.n >= self.checkpoint_n + rows {
             let rec = audit::checkpoint(&self.audit, now.wall, &self.settings.secret);
             self.checkpoint_n = self.audit.n;
+            self.checkpoint_at = now.wall;
             self.checkpoint = Some(rec.clone());
             self.write(Write::Checkpoint { rec });
         }

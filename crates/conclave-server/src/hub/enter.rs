@@ -4,12 +4,13 @@ use super::presence::{Present, State, Wish};
 use super::state::{Conn, HubState, LogState, Session};
 use super::{ConnId, Enter, Outgoing};
 use crate::store::Write;
+use conclave_proto::body::Head;
 use conclave_proto::close::Close;
 use conclave_proto::frame::client::Hello;
 use conclave_proto::frame::event::{Event, Presence};
 use conclave_proto::frame::{Limits, Ready};
 use conclave_proto::handshake::Mode;
-use conclave_proto::id::{ChannelId, LogId, MailboxId, UserId};
+use conclave_proto::id::{ChannelId, LogId, MailboxId, SessionId, UserId};
 use conclave_proto::key::MachineKey;
 use conclave_proto::limit::{FRAME_BYTES_MAX, HEARTBEAT_MS, REQUESTS_IN_FLIGHT_MAX};
 use conclave_proto::name::{CLI_HANDLE, SessionPath};
@@ -49,6 +50,7 @@ impl HubState {
                 }
                 Err(reject) => Err(reject),
             },
+            Mode::Recover { .. } => self.recover(now, conn, &entry),
         };
         if let Err(reject) = result {
             self.stats.refused += 1;
@@ -106,14 +108,31 @@ impl HubState {
                 key: hello.key,
                 path: path.clone(),
                 mailbox,
+                recovers: false,
             });
         }
         Ok(Ready {
-            user_id: user,
-            path,
-            session: entry.session,
             mailbox: mailbox.map(LogId::Mailbox),
             admin,
+            ..self.ready(now, user, path, ident, entry.session)
+        })
+    }
+
+    /// Returns what a session without a mailbox and without power is told.
+    pub(super) fn ready(
+        &self,
+        now: Now,
+        user_id: UserId,
+        path: SessionPath,
+        ident: Head,
+        session: SessionId,
+    ) -> Ready {
+        Ready {
+            user_id,
+            path,
+            session,
+            mailbox: None,
+            admin: false,
             ident,
             at: now.wall,
             limits: Limits {
@@ -124,7 +143,7 @@ impl HubState {
                 whisper_retention_ms: self.settings.whisper_retention_ms,
             },
             checkpoint: self.checkpoint.clone(),
-        })
+        }
     }
 
     fn occupy(&mut self, now: Now, conn: ConnId, user: UserId, path: &SessionPath, hello: &Hello) {
@@ -288,9 +307,12 @@ impl HubState {
         self.tell_all(&others, &event);
     }
 
-    /// Returns the live connections of a user.
+    /// Returns the live connections of a user's machines.
     pub(super) fn connections_of(&self, user: &UserId) -> Vec<ConnId> {
-        let of = |c: &Conn| c.session.as_ref().is_some_and(|s| s.user == *user);
+        let of = |c: &Conn| {
+            let session = c.session.as_ref();
+            session.is_some_and(|s| s.user == *user && !s.recovers)
+        };
         let theirs = self.conns.iter().filter(|(_, c)| of(c));
         theirs.map(|(id, _)| *id).collect()
     }

@@ -67,6 +67,8 @@ pub struct Stats {
     pub commits: u64,
     /// Times the hub was rebuilt from the store.
     pub restarts: u64,
+    /// Bytes of disk that may still be written, where the store knows.
+    pub free_bytes: Option<u64>,
 }
 
 /// What the hub's driver takes from its mailbox.

@@ -2,7 +2,7 @@
 
 use super::access::{info, not_found};
 use super::directory::User;
-use super::state::{HubState, Session};
+use super::state::{Conn, HubState, Session};
 use super::{Checked, ConnId, Effect, Load, Purpose};
 use crate::audit::Act;
 use crate::store::{PageQuery, Select};
@@ -26,6 +26,11 @@ impl HubState {
         id: u64,
         op: Checked,
     ) -> Result<(), Reject> {
+        let recovers = |c: &Conn| c.session.as_ref().is_some_and(|s| s.recovers);
+        if self.conns.get(&conn).is_some_and(recovers) {
+            self.may_recover(conn, &op)?;
+        }
+        self.has_room_for(now, &op)?;
         match op {
             Checked::Append { log, env } => self.append(now, conn, id, log, env),
             Checked::Ctl {
@@ -347,6 +352,7 @@ impl HubState {
             action: "kick_session",
             target: format!("{} in {}", op.path, op.channel),
             digest: None,
+            request: None,
         });
         Ok(Reply::Done(Nothing {}))
     }

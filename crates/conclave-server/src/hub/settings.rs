@@ -33,6 +33,8 @@ pub struct Settings {
     pub sessions_per_machine_max: usize,
     /// How many channels one user can be a member of.
     pub channels_per_user_max: usize,
+    /// Below so many free bytes of disk nothing is appended; 0 switches the floor off.
+    pub disk_floor_bytes: u64,
     /// The one-time link that makes the first admin, while there is none.
     pub bootstrap: Option<Bootstrap>,
 }
@@ -87,6 +89,7 @@ impl Settings {
             mailbox_bytes_max: 16 * 1024 * 1024,
             sessions_per_machine_max: 32,
             channels_per_user_max: 200,
+            disk_floor_bytes: 0,
             bootstrap: None,
         }
     }

@@ -12,9 +12,10 @@
 use super::directory::Directory;
 use super::presence::Roster;
 use super::ring::Ring;
+use super::room::Room;
 use super::subscription::Sub;
 use super::{Checked, Command, ConnId, Effect, Enter, Outgoing, Settings, Stats};
-use crate::audit::{self, Act};
+use crate::audit::{self, Act, RequestId};
 use crate::store::{ServerInviteRow, Snapshot, StoreError, Write};
 use conclave_proto::body::Head;
 use conclave_proto::codec::Encoding;
@@ -41,12 +42,13 @@ pub struct HubState {
     pub(super) redeemed: BTreeMap<InviteId, u32>,
     pub(super) boxes: BTreeMap<InviteId, Blob>,
     pub(super) enrolments: BTreeMap<InviteId, Enrolment>,
-    /// Requests of admin acts that were carried out since the start.
-    pub(super) acts: BTreeSet<[u8; 16]>,
+    /// Requests of admin acts that were carried out of late, and when.
+    pub(super) acts: BTreeMap<RequestId, UnixMs>,
     pub(super) stats: Stats,
     pub(super) checkpoint: Option<Blob>,
     pub(super) audit: Head,
     pub(super) checkpoint_n: u64,
+    pub(super) checkpoint_at: UnixMs,
     pub(super) cursors: BTreeMap<(LogId, MailboxId), u64>,
     pub(super) due: BTreeSet<(UnixMs, LogId)>,
     pub(super) writes: Vec<Write>,
@@ -54,6 +56,16 @@ pub struct HubState {
     pub(super) effects: VecDeque<Effect>,
     pub(super) class: Class,
     pub(super) draining: bool,
+    pub(super) room: Room,
+    /// The time of the newest command.
+    pub(super) last: Mono,
+}
+
+/// What outlives a restart of the hub.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    restarts: u64,
+    room: Room,
 }
 
 /// What the hub knows of a log.
@@ -103,6 +115,8 @@ pub(super) struct Session {
     pub(super) path: SessionPath,
     /// Absent for one-shots.
     pub(super) mailbox: Option<MailboxId>,
+    /// Came in by an owner key, without a machine: it may only extend its own identity log.
+    pub(super) recovers: bool,
 }
 
 /// A machine enrolment that was opened.
@@ -183,12 +197,13 @@ impl HubState {
             boxes: snapshot.boxes.into_iter().collect(),
             audit: snapshot.audit.unwrap_or(Head { n: 0, hash: zero }),
             checkpoint_n: signed.map_or(0, |(head, _)| head.n),
+            checkpoint_at: signed.map_or(UnixMs(0), |(_, at)| at),
             checkpoint: snapshot.checkpoint,
             settings,
             conns: HashMap::default(),
             roster: Roster::default(),
             enrolments: BTreeMap::new(),
-            acts: BTreeSet::new(),
+            acts: snapshot.acts.into_iter().collect(),
             stats: Stats::default(),
             cursors: BTreeMap::new(),
             writes: Vec::new(),
@@ -196,6 +211,8 @@ impl HubState {
             effects: VecDeque::new(),
             class: Class::default(),
             draining: false,
+            room: Room::default(),
+            last: Mono(0),
         })
     }
 
@@ -212,6 +229,7 @@ impl HubState {
         if class != Class::Neutral {
             self.class = class;
         }
+        self.last = now.mono;
         match command {
             Command::Connect { conn, encoding } => self.connect(conn, encoding),
             Command::Enter { conn, entry } => self.enter(now, conn, entry),
@@ -231,6 +249,20 @@ impl HubState {
             Command::Tick => self.tick(now),
             Command::Drain => self.drain(now),
         }
+    }
+
+    /// Returns what a restart of the hub must not forget.
+    pub(super) const fn kept(&self) -> Kept {
+        Kept {
+            restarts: self.stats.restarts,
+            room: self.room,
+        }
+    }
+
+    /// Goes on after a restart, where `before` had stopped.
+    pub(super) const fn restarted(&mut self, before: Kept) {
+        self.stats.restarts = before.restarts + 1;
+        self.room = before.room;
     }
 
     /// Takes the next thing to do.
@@ -271,6 +303,7 @@ impl HubState {
                     .filter(|(_, c)| !c.log.is_closed())
                     .count(),
             ),
+            free_bytes: self.room.free(),
             ..self.stats
         }
     }
@@ -391,7 +424,7 @@ fn classify(command: &Command) -> Class {
         },
         Command::Enter { entry, .. } => match entry.mode {
             Mode::Register { .. } | Mode::Redeem { .. } => Class::Changes,
-            Mode::Auth | Mode::Enrol { .. } => Class::Neutral,
+            Mode::Auth | Mode::Enrol { .. } | Mode::Recover { .. } => Class::Neutral,
         },
         Command::Connect { .. }
         | Command::Ack { .. }

@@ -12,12 +12,14 @@ pub type OpenStore = Box<dyn FnMut() -> Result<Box<dyn Store>, StoreError> + Sen
 /// How many page loads wait at the reading thread; more wait in the hub.
 const LOADS: usize = 64;
 
-type Committed = (Vec<Write>, Result<Vec<Outcome>, CommitError>);
+/// What a commit left behind: the writes, what came of them, and how many bytes may still be written.
+type Committed = (Vec<Write>, Result<Vec<Outcome>, CommitError>, Option<u64>);
 type Opened = Result<(Option<Box<dyn Read>>, Snapshot), StoreError>;
 
 enum Job {
     Commit(UnixMs, Vec<Write>, oneshot::Sender<Committed>),
     Load(Load),
+    Free(oneshot::Sender<Option<u64>>),
     Stop(oneshot::Sender<OpenStore>),
 }
 
@@ -88,12 +90,14 @@ fn write_loop(
             Job::Commit(at, writes, tell) => {
                 let result = store.commit(at, &writes);
                 // The hub is gone if nobody listens.
-                tell.send((writes, result)).ok();
+                tell.send((writes, result, store.free_bytes())).ok();
             }
             Job::Load(load) => {
                 let page = store.page(&load.query);
                 loaded.blocking_send(Loaded::new(load, page)).ok();
             }
+            // The hub is gone if nobody listens.
+            Job::Free(tell) => drop(tell.send(store.free_bytes())),
             Job::Stop(tell) => {
                 drop(store);
                 tell.send(open).ok();
@@ -130,6 +134,14 @@ impl Writing {
     ) -> Result<Committed, StoreError> {
         let (tell, told) = oneshot::channel();
         let job = Job::Commit(at, writes, tell);
+        self.0.send(job).await.map_err(|_| StoreError::Gone)?;
+        told.await.map_err(|_| StoreError::Gone)
+    }
+
+    /// Asks how much room there is.
+    pub(super) async fn free_bytes(&self) -> Result<Option<u64>, StoreError> {
+        let (tell, told) = oneshot::channel();
+        let job = Job::Free(tell);
         self.0.send(job).await.map_err(|_| StoreError::Gone)?;
         told.await.map_err(|_| StoreError::Gone)
     }

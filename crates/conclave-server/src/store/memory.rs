@@ -1,7 +1,7 @@
 //! The store that forgets: plain maps, for `--ephemeral`, tests and the simulation.
 
 use super::{
-    Bound, CommitError, LogRow, Outcome, Page, PageBuilder, PageQuery, Read, Select,
+    ACT_ROWS, Bound, CommitError, LogRow, Outcome, Page, PageBuilder, PageQuery, Read, Select,
     ServerInviteRow, Snapshot, Standing, Store, StoreError, Write, row,
 };
 use crate::audit;
@@ -343,6 +343,10 @@ impl Store for MemoryStore {
                 n: r.n,
                 hash: r.hash,
             }),
+            acts: {
+                let newest = self.audit.iter().rev().take(ACT_ROWS);
+                newest.filter_map(|r| audit::request_of(&r.entry)).collect()
+            },
             checkpoint: self.checkpoint.clone(),
             at: self.at,
         })

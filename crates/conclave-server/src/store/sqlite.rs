@@ -143,6 +143,11 @@ impl Store for SqliteStore {
         db.set_prepared_statement_cache_capacity(16);
         Ok(Some(Box::new(SqliteReader(db))))
     }
+
+    fn free_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.path).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
 }
 
 impl SqliteStore {

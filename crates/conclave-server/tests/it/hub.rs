@@ -1,14 +1,17 @@
 //! The hub's rules: access, handles, the lease, subscriptions, appends, and the driver over threads.
 
-use crate::world::{Peer, Person, World, code, hello, name, settings};
+use crate::world::{Peer, Person, SERVER, World, code, hello, name, settings};
 use conclave_proto::channel_log::{CtlBody, RemoveKind, Visibility};
 use conclave_proto::close::Close;
 use conclave_proto::codec::Encoding;
 use conclave_proto::frame::op::{
-    Append, CtlFetch, EnrolOpen, FindName, IdentAppend, Op, Read, Who,
+    Append, CtlFetch, EnrolOpen, FindName, IdentAppend, IdentFetch, Nothing, Op, Read, Subscribe,
+    Who,
 };
 use conclave_proto::frame::{Event, Reply};
-use conclave_proto::handshake::{Mode, enrol_open_message, enrolment_message, redeem_message};
+use conclave_proto::handshake::{
+    Mode, enrol_open_message, enrolment_message, recover_message, redeem_message,
+};
 use conclave_proto::id::{ChannelId, LogId, SessionId};
 use conclave_proto::identity_log::{Cap, IdentityLog, MachineClaim, build};
 use conclave_proto::key::{EncryptionKey, Secret};
@@ -344,7 +347,7 @@ fn the_bootstrap_link_makes_one_admin_and_no_second() {
     let mut world = World::with(rules, Box::new(MemoryStore::new()));
     let redeem = |person: &Person| Mode::Redeem {
         invite: key,
-        sig: link.sign(redeem_message(&crate::world::SERVER, &key, &person.id())),
+        sig: link.sign(redeem_message(&SERVER, &key, &person.id())),
         genesis: person.genesis.clone(),
     };
     let (ana, eve) = (Person::new("ana", 10), Person::new("eve", 30));
@@ -404,6 +407,63 @@ fn a_new_machine_waits_for_the_owner_and_a_revoked_one_is_closed_at_once() {
     assert_eq!(world.closed(conn), Some(Close::Revoked));
     let refused = world.try_enter(hello(&fresh, "work", false, 9), Mode::Auth);
     assert_eq!(refused.unwrap_err().code, Code::UnknownKey);
+}
+
+#[test]
+fn an_owner_key_alone_may_add_a_machine_and_nothing_else() {
+    let (mut world, (ana, _), (bob, _), _) = room();
+    let fresh = Secret::from_seed(&[71; 32]);
+    let mode = |user: &str, owner: &Secret| {
+        let (username, machine) = (name(user), name("tower"));
+        let message = recover_message(&SERVER, &fresh.machine_key(), &username, &machine);
+        let sig = owner.sign(message);
+        let owner = owner.owner_key();
+        Mode::Recover {
+            username,
+            machine,
+            owner,
+            sig,
+        }
+    };
+    let hello = || hello(&fresh, "work", false, 9);
+    let wrong = world.try_enter(hello(), mode("ana", &bob.owner));
+    let nobody = world.try_enter(hello(), mode("nobody", &bob.owner));
+    let (wrong, nobody) = (wrong.unwrap_err(), nobody.unwrap_err());
+    assert_eq!(wrong.code, Code::Unauthorized);
+    assert_eq!(wrong, nobody, "it does not tell which names exist");
+
+    let (conn, ready) = world.try_enter(hello(), mode("ana", &ana.owner)).unwrap();
+    assert_eq!((ready.user_id, ready.mailbox), (ana.id(), None));
+    let fetch = |user| Op::IdentFetch(IdentFetch { user, from: 0 });
+    for op in [
+        Op::Channels(Nothing {}),
+        Op::Who(Who { channel: None }),
+        Op::Subscribe(Subscribe { log: LOG, after: 0 }),
+        fetch(bob.id()),
+    ] {
+        assert_eq!(code(world.request(conn, op)), Code::Forbidden);
+    }
+    let sessions = world.state.stats().sessions;
+    assert_eq!(sessions, 2, "it is in no roster");
+    assert!(world.request(conn, fetch(ana.id())).is_ok());
+    let claim = |person: &Person| {
+        MachineClaim::enrol(
+            &person.id(),
+            name("tower"),
+            EncryptionKey::new([8; 32]),
+            &fresh,
+        )
+    };
+    let add = |person: &Person| {
+        let caps = Cap::default_set();
+        let rec = build::add_machine(&person.log, claim(person), caps, &person.owner, UnixMs(2));
+        let rec = rec.bytes().clone();
+        Op::IdentAppend(IdentAppend { rec })
+    };
+    assert_eq!(code(world.request(conn, add(&bob))), Code::Unauthorized);
+    assert!(world.request(conn, add(&ana)).is_ok());
+    let (_, ready) = world.try_enter(hello(), Mode::Auth).unwrap();
+    assert_eq!(ready.path.to_string(), "ana/tower/work");
 }
 
 #[test]

@@ -2,11 +2,14 @@
 
 #![cfg(test)]
 
+mod acts;
+mod bounds;
+mod disk;
 mod drain;
 mod edge;
 mod handshake;
-mod rig;
-mod store;
 mod hub;
-mod world;
+mod rig;
 mod rules;
+mod store;
+mod world;

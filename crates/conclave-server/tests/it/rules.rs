@@ -172,7 +172,7 @@ fn minters_who_may_not_make_accounts_do_not() {
     assert_eq!(refused.unwrap_err().code, Code::RegistrationClosed);
 }
 
-fn act(
+pub(crate) fn act(
     world: &mut World,
     admin: &Person,
     peer: &Peer,
@@ -184,14 +184,14 @@ fn act(
         request: [n; 16],
         body,
         user: admin.id(),
-        ts: UnixMs(1),
+        ts: world.now.wall,
     };
     let rec = act.sign_machine(&admin.machine).bytes().clone();
     world.request(peer.conn, Op::Admin(AdminAct { rec }))
 }
 
 /// A server whose first admin is Ana.
-fn administered() -> (World, Person, Peer) {
+pub(crate) fn administered() -> (World, Person, Peer) {
     let link = Secret::from_seed(&[99; 32]);
     let mut rules = settings();
     let (key, expires) = (link.invite_key(), UnixMs(u64::MAX));

@@ -1,9 +1,10 @@
 //! The reading half: pages, and the snapshot the hub starts from.
 
 use super::{SqliteStore, int, place, seq_of, uint};
+use crate::audit::{self, RequestId};
 use crate::store::{
-    LogRow, Page, PageBuilder, PageQuery, Select, ServerInviteRow, Snapshot, Standing, StoreError,
-    row,
+    ACT_ROWS, LogRow, Page, PageBuilder, PageQuery, Select, ServerInviteRow, Snapshot, Standing,
+    StoreError, row,
 };
 use conclave_proto::body::Head;
 use conclave_proto::entry::{Entry, EntryBody};
@@ -143,9 +144,21 @@ pub(super) fn snapshot(db: &Connection) -> Result<Snapshot, StoreError> {
             Ok((InviteId::new(r.get(0)?), blob(r, 1)?))
         })?,
         audit: audit_head(db)?,
+        acts: acts(db)?,
         checkpoint: checkpoint(db)?,
         at: UnixMs(at.map_or(0, uint)),
     })
+}
+
+fn acts(db: &Connection) -> Result<Vec<(RequestId, UnixMs)>, StoreError> {
+    let mut query = db.prepare("SELECT entry FROM audit ORDER BY n DESC LIMIT ?1")?;
+    let mut rows = query.query([i64::try_from(ACT_ROWS).unwrap_or(i64::MAX)])?;
+    let mut acts = Vec::new();
+    while let Some(row) = rows.next()? {
+        let entry = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+        acts.extend(audit::request_of(entry));
+    }
+    Ok(acts)
 }
 
 fn idents(db: &Connection) -> Result<Vec<(UserId, Vec<Blob>)>, StoreError> {
