@@ -105,7 +105,7 @@ impl Client {
         self.spread_identity().await
     }
 
-    async fn append_identity(&self, rec: &Record) -> Result<(), ClientError> {
+    pub(crate) async fn append_identity(&self, rec: &Record) -> Result<(), ClientError> {
         self.request(Op::IdentAppend(IdentAppend {
             rec: rec.bytes().clone(),
         }))
@@ -114,9 +114,10 @@ impl Client {
     }
 
     /// Tells every channel of this user which machines it has now.
-    async fn spread_identity(&self) -> Result<(), ClientError> {
+    pub(crate) async fn spread_identity(&self) -> Result<(), ClientError> {
         let me = self.info.account.user_id;
         let head = self.own_identity().await?.head();
+        let mut refused = None;
         for info in self
             .channels()
             .await?
@@ -128,9 +129,11 @@ impl Client {
                 continue;
             }
             let body = CtlBody::Ident { user: me, head };
-            self.control(info.channel, body, super::Signer::Machine)
-                .await?;
+            let signer = super::Signer::Machine;
+            if let Err(error) = self.control(info.channel, body, signer).await {
+                refused.get_or_insert(error);
+            }
         }
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 }

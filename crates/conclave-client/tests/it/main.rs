@@ -5,4 +5,5 @@
 mod dial;
 mod home;
 mod owner;
+mod recovery;
 mod talk;

@@ -19,19 +19,19 @@ use tokio::sync::mpsc;
 
 const SOON: Duration = Duration::from_secs(20);
 
-fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
 /// A server whose data outlives it.
-struct World {
+pub(crate) struct World {
     dir: TempDir,
     running: Option<conclave_server::Running>,
     addr: SocketAddr,
 }
 
 impl World {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = TempDir::new().unwrap();
         let mut world = Self {
             dir,
@@ -57,7 +57,7 @@ impl World {
         self.running.take().unwrap().shutdown().await.unwrap();
     }
 
-    fn origin(&self) -> Origin {
+    pub(crate) fn origin(&self) -> Origin {
         format!("http://127.0.0.1:{}", self.addr.port())
             .parse()
             .unwrap()
@@ -65,25 +65,25 @@ impl World {
 }
 
 /// One machine of one user.
-struct Machine {
+pub(crate) struct Machine {
     _dir: TempDir,
-    home: Home,
+    pub(crate) home: Home,
 }
 
 impl Machine {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let home = Home::open(&dir.path().join("home")).unwrap();
         Self { _dir: dir, home }
     }
 
-    async fn register(&self, world: &World, user: &str) -> Welcome {
+    pub(crate) async fn register(&self, world: &World, user: &str) -> Welcome {
         onboard::register(&self.home, &world.origin(), name(user), name("box"), "test")
             .await
             .unwrap()
     }
 
-    async fn session(&self, handle: &str, instance: u8) -> (Client, mpsc::Receiver<Event>) {
+    pub(crate) async fn session(&self, handle: &str, instance: u8) -> (Client, mpsc::Receiver<Event>) {
         let profile = self.home.servers().unwrap().pop().unwrap();
         let session = Session {
             handle: name(handle),
@@ -114,7 +114,7 @@ async fn message(events: &mut mpsc::Receiver<Event>) -> VerifiedMessage {
         .expect("a message comes")
 }
 
-fn text(message: &VerifiedMessage) -> &str {
+pub(crate) fn text(message: &VerifiedMessage) -> &str {
     message.body.text.as_deref().unwrap_or_default()
 }
 
