@@ -23,7 +23,7 @@ const POLITE_MAX: u32 = 8;
 const BREAKER_MS: u64 = 10 * MINUTE_MS;
 
 /// The most conversations and partners remembered; the oldest are forgotten first.
-const REMEMBERED_MAX: usize = 512;
+const REMEMBERED_MAX: usize = 1_024;
 
 /// So many in so long.
 #[derive(Clone, Copy, Debug)]

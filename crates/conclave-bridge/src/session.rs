@@ -33,9 +33,9 @@ const CLOSING: Duration = Duration::from_millis(80);
 /// How many events of servers may wait for the session task.
 pub const EVENTS: usize = 256;
 
-/// Opens the servers, when first needed. Events carry the place in the list that it returns.
-pub type Opener =
-    Box<dyn FnOnce(mpsc::Sender<(HomeId, Event)>) -> Later<Vec<Box<dyn Fabric>>> + Send>;
+/// Opens the servers, when first needed; again at the next call if that failed. Events carry the place
+/// in the list that it returns.
+pub type Opener = Box<dyn Fn(mpsc::Sender<(HomeId, Event)>) -> Later<Vec<Box<dyn Fabric>>> + Send>;
 
 /// What a tool call continues with when its slow part is over.
 pub type Finish = Box<dyn FnOnce(&mut Session, Now) -> Result<Answer, Failure> + Send>;
@@ -53,7 +53,9 @@ pub async fn run(host: Host, channel: Option<Name>, opener: Opener, seed: [u8; 3
         waits: Vec::new(),
         next_wait: 0,
         pushes: host.pushes,
-        opening: Opening::Not(opener, events_in),
+        opener,
+        events: events_in,
+        opening: Opening::Not,
     };
     let (mut commands, closed) = (host.commands, host.closed);
     loop {
@@ -103,14 +105,16 @@ pub struct Session {
     waits: Vec<Wait>,
     next_wait: u64,
     pushes: mpsc::Sender<Push>,
+    opener: Opener,
+    events: mpsc::Sender<(HomeId, Event)>,
     opening: Opening,
 }
 
 enum Opening {
-    Not(Opener, mpsc::Sender<(HomeId, Event)>),
+    Not,
     Running(Vec<Command>),
     Done,
-    Failed(Reject),
+    Failed,
 }
 
 struct Wait {
@@ -134,24 +138,19 @@ const EARLY_MAX: usize = 64;
 
 impl Session {
     fn command(&mut self, command: Command) {
-        match std::mem::replace(&mut self.opening, Opening::Done) {
-            Opening::Not(opener, events) => {
-                let opened = opener(events);
-                self.tasks.spawn(async move { Done::Opened(opened.await) });
-                self.opening = Opening::Running(vec![command]);
+        match (&mut self.opening, &command) {
+            (Opening::Done, _) | (Opening::Failed, Command::Ready | Command::Offer(_)) => {
+                self.open_command(command);
             }
-            Opening::Running(mut early) => {
+            (Opening::Running(early), _) => {
                 if early.len() < EARLY_MAX {
                     early.push(command);
                 }
-                self.opening = Opening::Running(early);
             }
-            Opening::Done => self.open_command(command),
-            Opening::Failed(reject) => {
-                if let Command::Call { reply, .. } = command {
-                    self.answer(reply, Err(reject.clone().into()));
-                }
-                self.opening = Opening::Failed(reject);
+            (Opening::Not, _) | (Opening::Failed, Command::Call { .. }) => {
+                let opened = (self.opener)(self.events.clone());
+                self.tasks.spawn(async move { Done::Opened(opened.await) });
+                self.opening = Opening::Running(vec![command]);
             }
         }
     }
@@ -262,25 +261,31 @@ impl Session {
     }
 
     fn opened(&mut self, opened: Result<Vec<Box<dyn Fabric>>, Reject>) {
-        let early = match std::mem::replace(&mut self.opening, Opening::Done) {
-            Opening::Running(early) => early,
-            Opening::Not(..) | Opening::Done | Opening::Failed(_) => Vec::new(),
+        let Opening::Running(early) = std::mem::replace(&mut self.opening, Opening::Done) else {
+            return;
         };
-        match opened {
+        let failure = match opened {
             Ok(homes) => {
                 self.homes = homes;
                 for home in (0..self.homes.len()).map(HomeId) {
                     self.refresh(home);
                     self.load_missed(home);
                 }
+                None
             }
             Err(reject) => {
                 tracing::error!(%reject, "no server was opened");
-                self.opening = Opening::Failed(reject);
+                self.opening = Opening::Failed;
+                Some(reject)
             }
-        }
+        };
         for command in early {
-            self.command(command);
+            match (&failure, command) {
+                (Some(reject), Command::Call { reply, .. }) => {
+                    self.answer(reply, Err(reject.clone().into()));
+                }
+                (_, command) => self.open_command(command),
+            }
         }
     }
 

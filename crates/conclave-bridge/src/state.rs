@@ -69,6 +69,8 @@ pub struct State {
     offer: Offer,
     told: bool,
     unread: Unread,
+    /// What was shown lately: the replica may not know it yet when it is asked for what was not.
+    seen: Recent<(HomeId, MsgId), ()>,
     threads: Recent<MsgId, Thread>,
     guard: Guard,
     pushes: Bucket,
@@ -91,6 +93,7 @@ impl State {
             offer: Offer::default(),
             told: false,
             unread: Unread::default(),
+            seen: Recent::default(),
             threads: Recent::default(),
             guard: Guard::new(now.mono),
             pushes: Bucket::full(PUSHES, now.mono),
@@ -194,6 +197,11 @@ impl State {
     /// Notes that the agent has a message: a tool returned it, or an answer named it.
     pub fn shown(&mut self, home: HomeId, log: LogId, id: MsgId) {
         self.unread.remove(home, id);
+        self.mark(home, log, id);
+    }
+
+    fn mark(&mut self, home: HomeId, log: LogId, id: MsgId) {
+        self.seen.entry(&(home, id), || ());
         self.outputs.push_back(Output::Mark(home, log, id));
     }
 
@@ -204,8 +212,7 @@ impl State {
         while frames.len() < max && bytes < bytes_max {
             let Some(next) = self.unread.pop() else { break };
             let message = &next.message;
-            self.outputs
-                .push_back(Output::Mark(message.home, message.log, message.id));
+            self.mark(message.home, message.log, message.id);
             let mut frame = self.show(now, message, next.age, 0);
             if next.pushed {
                 frame.attributes = frame.attributes.with(Key::Redelivered, 1);
@@ -251,10 +258,12 @@ impl State {
     }
 
     fn arrived(&mut self, now: Now, message: Message, age: Age) {
+        if self.seen.find(&(message.home, message.id)).is_some() {
+            return;
+        }
         let scope = message.place.scope();
         if self.level(message.home, scope) == Level::Mute {
-            let mark = Output::Mark(message.home, message.log, message.id);
-            return self.outputs.push_back(mark);
+            return self.mark(message.home, message.log, message.id);
         }
         if age == Age::Live && message.place == Place::Whisper {
             let opened = self.guard.exchanged(now.mono, &message.from, &message.text);

@@ -1,6 +1,7 @@
 //! The MCP side, line by line as Claude Code 2.1.329 speaks it.
 
-use crate::world::{Desk, at_level, initialize, message, world};
+use crate::wire::initialize;
+use crate::world::{Desk, at_level, message, world};
 use conclave_bridge::fabric::Event;
 use conclave_bridge::mcp::INSTRUCTIONS;
 use conclave_bridge::policy::Level;

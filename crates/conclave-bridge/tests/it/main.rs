@@ -2,9 +2,11 @@
 
 #![cfg(test)]
 
+mod fabric_real;
 mod host;
 mod policy;
 mod render;
 mod session;
 mod state;
+mod wire;
 mod world;

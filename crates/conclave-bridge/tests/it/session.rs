@@ -1,9 +1,10 @@
 //! A session's tools over a server in a variable: what is shown, sent, marked and refused.
 
-use crate::world::{Desk, at_level, message, outcome, whisper, world};
+use crate::wire::{initialize, outcome};
+use crate::world::{Desk, at_level, message, whisper, world};
 use conclave_bridge::fabric::{Act, Event, Target};
 use conclave_bridge::policy::Level;
-use conclave_bridge::state::{Age, Message};
+use conclave_bridge::state::{Age, HomeId, Message};
 use conclave_proto::id::{ChannelId, MsgId};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
@@ -453,7 +454,7 @@ async fn with_two_servers_a_channel_is_found_where_it_is() {
 async fn with_two_servers_an_answer_goes_where_the_question_came_from() {
     let mut desk = Desk::open_all(two_servers()).await;
     let asked = Message {
-        home: conclave_bridge::state::HomeId(1),
+        home: HomeId(1),
         ..whisper(1, "q")
     };
     desk.event(Event::Message(asked.into(), Age::Live)).await;
@@ -478,5 +479,40 @@ async fn with_two_servers_levels_are_lowered_where_it_is_said() {
             .call("send_channel", json!({"channel": "ops", "text": "x"}))
             .await
             .2
+    );
+}
+
+#[tokio::test]
+async fn servers_that_could_not_be_opened_are_tried_again_at_the_next_call() {
+    let mut closed = world();
+    closed.refuse_open = Some(Reject::new(Code::UnknownKey, "no account"));
+    let mut desk = Desk::new(closed);
+    desk.line(&initialize().to_string()).await;
+    desk.read().await;
+    desk.line(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
+        .await;
+    let (facts, _, failed) = desk.call("list_channels", json!({})).await;
+    assert_eq!(
+        (facts["error"].as_str(), failed),
+        (Some("unknown_key"), true)
+    );
+    desk.fake.0.send_modify(|world| world.refuse_open = None);
+    let (_, _, failed) = desk.call("list_channels", json!({})).await;
+    assert!(!failed);
+    // The host had said that it is ready before anything was open: that still counts.
+    let events = desk.events.recv().await.unwrap();
+    let event = Event::Message(message(1, "late but heard").into(), Age::Live);
+    events.send((HomeId(0), event)).await.unwrap();
+    let push = loop {
+        let push = desk.push().await;
+        if push["method"] == "notifications/claude/channel" {
+            break push;
+        }
+    };
+    assert!(
+        push["params"]["content"]
+            .as_str()
+            .unwrap()
+            .contains("late but heard")
     );
 }

@@ -1,5 +1,6 @@
 //! A scripted host on a duplex stream, and a server that lives in a variable.
 
+use crate::wire::{TIMEOUT, Wire};
 use conclave_bridge::fabric::*;
 use conclave_bridge::mcp;
 use conclave_bridge::policy::{Level, Lowered, Policy, Scope};
@@ -12,15 +13,13 @@ use conclave_proto::id::{ChannelId, LogId, MailboxId, MsgId, ServerId, UserId};
 use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
-use serde_json::{Value, json};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf};
+use std::time::SystemTime;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const OPS: ChannelId = ChannelId::new([2; 16]);
-const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) fn wall() -> UnixMs {
     let since = SystemTime::now()
@@ -86,6 +85,7 @@ pub(crate) struct World {
     pub(crate) refuse: Option<Reject>,
     pub(crate) silent: bool,
     pub(crate) opened: usize,
+    pub(crate) refuse_open: Option<Reject>,
 }
 
 pub(crate) fn world() -> World {
@@ -109,6 +109,7 @@ pub(crate) fn world() -> World {
         refuse: None,
         silent: false,
         opened: 0,
+        refuse_open: None,
     }
 }
 
@@ -260,16 +261,25 @@ fn set_followed(world: &mut World, id: ChannelId, followed: bool) {
 
 /// A host, the session it started, and the server behind.
 pub(crate) struct Desk {
-    input: WriteHalf<DuplexStream>,
-    output: BufReader<ReadHalf<DuplexStream>>,
+    host: Wire,
     pub(crate) fake: Fake,
     pub(crate) fakes: Vec<Fake>,
     pub(crate) events: mpsc::Receiver<mpsc::Sender<(HomeId, Event)>>,
     pub(crate) session: tokio::task::JoinHandle<()>,
     sender: Option<mpsc::Sender<(HomeId, Event)>>,
-    next_id: u64,
-    /// Notifications that came while a call was waited for.
-    pub(crate) pushed: Vec<Value>,
+}
+
+impl Deref for Desk {
+    type Target = Wire;
+    fn deref(&self) -> &Wire {
+        &self.host
+    }
+}
+
+impl DerefMut for Desk {
+    fn deref_mut(&mut self) -> &mut Wire {
+        &mut self.host
+    }
 }
 
 impl Desk {
@@ -279,16 +289,19 @@ impl Desk {
     }
 
     fn start(worlds: Vec<World>) -> Self {
-        let (near, far) = tokio::io::duplex(1 << 20);
-        let (output, input) = tokio::io::split(near);
-        let (theirs_in, theirs_out) = tokio::io::split(far);
+        let (wire, theirs_in, theirs_out) = Wire::new();
         let fake = |world| Fake(Arc::new(watch::Sender::new(world)));
         let fakes: Vec<Fake> = worlds.into_iter().map(fake).collect();
         let (tell, events) = mpsc::channel(1);
         let opened = fakes.clone();
         let opener: session::Opener = Box::new(move |sender| {
             opened[0].0.send_modify(|world| world.opened += 1);
+            let (tell, opened) = (tell.clone(), opened.clone());
+            let refuse = opened[0].0.borrow().refuse_open.clone();
             Box::pin(async move {
+                if let Some(reject) = refuse {
+                    return Err(reject);
+                }
                 tell.send(sender).await.unwrap();
                 let boxed = |fake| -> Box<dyn Fabric> { Box::new(fake) };
                 Ok(opened.into_iter().map(boxed).collect())
@@ -297,15 +310,12 @@ impl Desk {
         let host = mcp::serve(theirs_in, theirs_out, CancellationToken::new());
         let session = tokio::spawn(session::run(host, None, opener, [3; 32]));
         Self {
-            input,
-            output: BufReader::new(output),
+            host: wire,
             fake: fakes[0].clone(),
             fakes,
             events,
             session,
             sender: None,
-            next_id: 100,
-            pushed: Vec::new(),
         }
     }
 
@@ -317,73 +327,9 @@ impl Desk {
     /// Starts a session on several servers and opens it.
     pub(crate) async fn open_all(worlds: Vec<World>) -> Self {
         let mut desk = Self::start(worlds);
-        desk.line(&initialize().to_string()).await;
-        assert_eq!(desk.read().await["id"], 0);
-        desk.line(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
-            .await;
+        desk.greet().await;
         desk.sender = desk.events.recv().await;
         desk
-    }
-
-    pub(crate) async fn line(&mut self, line: &str) {
-        self.input
-            .write_all(format!("{line}\n").as_bytes())
-            .await
-            .unwrap();
-    }
-
-    pub(crate) async fn read(&mut self) -> Value {
-        let mut line = String::new();
-        let read = tokio::time::timeout(TIMEOUT, self.output.read_line(&mut line)).await;
-        read.expect("the session answers in time").unwrap();
-        serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line:?}"))
-    }
-
-    /// Returns the next notification, whether it came already or not.
-    pub(crate) async fn push(&mut self) -> Value {
-        match self.pushed.is_empty() {
-            true => self.read().await,
-            false => self.pushed.remove(0),
-        }
-    }
-
-    /// Sends a request and returns its id.
-    pub(crate) async fn ask(&mut self, method: &str, params: Value) -> u64 {
-        self.next_id += 1;
-        let request =
-            json!({"jsonrpc": "2.0", "id": self.next_id, "method": method, "params": params});
-        self.line(&request.to_string()).await;
-        self.next_id
-    }
-
-    /// Reads up to the answer of a request.
-    pub(crate) async fn answer(&mut self, id: u64) -> Value {
-        loop {
-            let value = self.read().await;
-            if value["id"] == id {
-                return value;
-            }
-            self.pushed.push(value);
-        }
-    }
-
-    /// Calls a tool: the facts of its first line, the text after it, and whether it failed.
-    pub(crate) async fn call(&mut self, tool: &str, args: Value) -> (Value, String, bool) {
-        let id = self
-            .ask("tools/call", json!({"name": tool, "arguments": args}))
-            .await;
-        let answer = self.answer(id).await;
-        outcome(&answer)
-    }
-
-    pub(crate) async fn tools(&mut self) -> Vec<String> {
-        let id = self.ask("tools/list", json!({})).await;
-        let answer = self.answer(id).await;
-        let tools = answer["result"]["tools"].as_array().unwrap();
-        tools
-            .iter()
-            .map(|tool| tool["name"].as_str().unwrap().to_owned())
-            .collect()
     }
 
     pub(crate) async fn event(&mut self, event: Event) {
@@ -399,34 +345,6 @@ impl Desk {
         self.event(Event::Message(Box::new(message), Age::Live))
             .await;
     }
-
-    /// Ends the host's stream.
-    pub(crate) async fn hang_up(&mut self) {
-        self.input.shutdown().await.unwrap();
-    }
-}
-
-pub(crate) fn initialize() -> Value {
-    json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-        "protocolVersion": "2025-11-25",
-        "capabilities": {"roots": {"listChanged": true}, "elicitation": {"form": {}, "url": {}}},
-        "clientInfo": {"name": "claude-code", "title": "Claude Code", "version": "2.1.329"}}})
-}
-
-pub(crate) fn outcome(answer: &Value) -> (Value, String, bool) {
-    let content = answer["result"]["content"]
-        .as_array()
-        .unwrap_or_else(|| panic!("{answer}"));
-    assert_eq!(content.len(), 1, "one text block");
-    assert!(answer["result"].get("structuredContent").is_none());
-    let text = content[0]["text"].as_str().unwrap();
-    let (facts, rest) = text.split_once('\n').unwrap_or((text, ""));
-    let is_error = answer["result"]["isError"].as_bool().unwrap_or_default();
-    (
-        serde_json::from_str(facts).unwrap(),
-        rest.to_owned(),
-        is_error,
-    )
 }
 
 /// A world where #ops has this level.
