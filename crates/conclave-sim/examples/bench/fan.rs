@@ -2,7 +2,7 @@
 
 use crate::peer::{self, Account, Socket};
 use crate::process::Served;
-use crate::say;
+use crate::{give_up, say};
 use conclave_proto::frame::reply::Appended;
 use conclave_proto::frame::{Event, Outcome, Reply, ServerFrame};
 use conclave_proto::codec::Encoding;
@@ -157,14 +157,13 @@ async fn send(
             Pace::Rate(_) => Duration::from_millis(2),
         };
         let Ok(next) = tokio::time::timeout(wait, socket.next()).await else { continue };
-        let Some(Ok(message)) = next else { panic!("the server closed") };
-        if let Message::Binary(bytes) = message {
-            match Encoding::Cbor.decode(&bytes, FRAME_BYTES_MAX) {
-                Ok(ServerFrame::Response(r)) => match r.result {
-                    Outcome::Ok(Reply::Appended(Appended { .. })) => done += 1,
-                    other => panic!("refused: {other:?}"),
-                },
-                Ok(_) | Err(_) => {}
+        let Some(Ok(message)) = next else { give_up("the server closed") };
+        if let Message::Binary(bytes) = message
+            && let Ok(ServerFrame::Response(r)) = Encoding::Cbor.decode(&bytes, FRAME_BYTES_MAX)
+        {
+            match r.result {
+                Outcome::Ok(Reply::Appended(Appended { .. })) => done += 1,
+                other => give_up(&format!("refused: {other:?}")),
             }
         }
     }
@@ -420,6 +419,6 @@ async fn head(user: &Account) -> u64 {
     let op = Op::Read(Read { log, after: u64::from(u32::MAX), limit: 1 });
     match peer::ask(&mut socket, op).await {
         Outcome::Ok(Reply::Page(page)) => page.head,
-        other => panic!("{other:?}"),
+        other => give_up(&format!("{other:?}")),
     }
 }

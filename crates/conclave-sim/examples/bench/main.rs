@@ -18,6 +18,12 @@ pub(crate) fn say(line: &str) {
     writeln!(out, "{line}").and_then(|()| out.flush()).ok();
 }
 
+/// Ends the bench: figures of a run that went wrong are worth nothing.
+#[expect(clippy::panic, reason = "a bench has nobody to hand an error to")]
+pub(crate) fn give_up(why: &str) -> ! {
+    panic!("{why}")
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let workers = tokio::runtime::Builder::new_multi_thread().enable_all().build();

@@ -1,5 +1,6 @@
 //! A light client: the real handshake and frames, without a replica, verification or retries.
 
+use crate::give_up;
 use conclave_proto::body::Body;
 use conclave_proto::channel_log::{Author, Ctl, CtlBody, History, Mode as ChannelMode, Visibility};
 use conclave_proto::codec::Encoding;
@@ -65,7 +66,7 @@ async fn frame(socket: &mut Socket) -> ServerFrame {
                 return Encoding::Cbor.decode(&bytes, FRAME_BYTES_MAX).expect("a frame");
             }
             Some(Ok(_)) => {}
-            other => panic!("the socket ended: {other:?}"),
+            other => give_up(&format!("the socket ended: {other:?}")),
         }
     }
 }
@@ -94,13 +95,13 @@ async fn enter(
         agent: "bench".into(),
     };
     socket.send(encode(&ClientFrame::Hello(hello.clone()))).await.expect("sent");
-    let ServerFrame::Challenge(challenge) = frame(socket).await else { panic!("no challenge") };
+    let ServerFrame::Challenge(challenge) = frame(socket).await else { give_up("no challenge") };
     let transcript = Transcript::new(&hello, &challenge, &[]);
     let auth = transcript.sign_client(&mode(challenge.server_id), secret);
     socket.send(encode(&ClientFrame::Auth(auth))).await.expect("sent");
     match frame(socket).await {
         ServerFrame::Ready(ready) => ready,
-        other => panic!("{other:?}"),
+        other => give_up(&format!("{other:?}")),
     }
 }
 
