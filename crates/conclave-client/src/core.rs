@@ -18,6 +18,7 @@ use conclave_proto::link::{DownReason, Input, Output};
 use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::Mono;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -322,12 +323,12 @@ impl Core {
                 .is_some_and(|ready| ready.path == *sender)
     }
 
-    /// Follows a log from here on.
+    /// Follows a log from here on, unless it is followed already.
     pub(crate) fn follow(&mut self, log: LogId, after: u64) {
-        self.feeds
-            .entry(log)
-            .or_insert_with(|| feed::Feed::new(after));
-        self.driver.input(Input::Follow { log, after });
+        if let Entry::Vacant(free) = self.feeds.entry(log) {
+            free.insert(feed::Feed::new(after));
+            self.driver.input(Input::Follow { log, after });
+        }
     }
 
     /// Stops following a log.

@@ -171,6 +171,19 @@ impl Replica {
         .await
     }
 
+    /// Returns the logs that control records are held of.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn ctl_logs(&self) -> Result<Vec<LogId>, ReplicaError> {
+        self.call(|db| {
+            let mut query = db.prepare_cached("SELECT DISTINCT log FROM ctl")?;
+            let rows = query.query_map([], |r| Ok(LogId::from_slice(r.get_ref(0)?.as_blob()?)))?;
+            rows.filter_map(Result::transpose).collect()
+        })
+        .await
+    }
+
     /// Keeps a control record.
     ///
     /// # Errors
@@ -225,8 +238,11 @@ fn connect(path: &Path) -> Result<Connection, ReplicaError> {
             .mode(0o600)
             .open(path)?,
     );
-    let db = Connection::open(path)?;
+    let mut db = Connection::open(path)?;
     db.busy_timeout(std::time::Duration::from_secs(10))?;
+    // A transaction that reads first and writes then would fail at once if another session wrote
+    // between: the time-out above only covers waiting for the lock.
+    db.set_transaction_behavior(rusqlite::TransactionBehavior::Immediate);
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "NORMAL")?;
     db.pragma_update(None, "cache_size", -512)?;

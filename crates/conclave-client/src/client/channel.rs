@@ -70,7 +70,7 @@ impl Client {
                 .await
             {
                 Ok(Reply::Channels(list)) => {
-                    found = list.channels.into_iter().filter(fits).collect()
+                    found = list.channels.into_iter().filter(fits).collect();
                 }
                 Ok(_) => return Err(ClientError::Answer),
                 Err(ClientError::Reject(r)) if r.code == Code::NotFound => {}
@@ -175,6 +175,10 @@ impl Client {
         };
         let records = self.replica().ctl(log, after).await?;
         self.with(move |core| {
+            // Another call may have been first; its feed has gone on since.
+            if core.follows(&log) {
+                return Ok(());
+            }
             if let Some(state) = core.book.rebuild(&records)? {
                 core.book.stream_from(channel, state);
             }

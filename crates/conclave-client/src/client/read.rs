@@ -4,12 +4,14 @@ use super::Client;
 use crate::book::{Verdict, Verified};
 use crate::error::ClientError;
 use crate::event::{Age, VerifiedMessage};
-use conclave_proto::channel_log::{ChannelLog, ParsedCtl};
+use crate::home::Account;
+use conclave_proto::channel_log::{ChannelLog, Identities as _, ParsedCtl};
 use conclave_proto::entry::{Entry, EntryBody};
 use conclave_proto::frame::op::{Read, Who};
 use conclave_proto::frame::reply::{EntryPage, SessionInfo};
 use conclave_proto::frame::{Op, Reply};
-use conclave_proto::id::{ChannelId, LogId, MsgId};
+use conclave_proto::id::{ChannelId, LogId, MsgId, UserId};
+use conclave_proto::identity_log::IdentityLog;
 
 /// The most entries that one call reads.
 pub const HISTORY_MAX: u32 = 2_000;
@@ -75,6 +77,36 @@ impl Client {
         Ok(self.present(found.into_iter().collect()).await?.pop())
     }
 
+    /// Returns the channels that this user is a member of, as far as this machine knows. Asks nobody.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn known_channels(&self) -> Result<Vec<ChannelLog>, ClientError> {
+        let mut known = Vec::new();
+        for log in self.replica().ctl_logs().await? {
+            let records = self.replica().ctl(log, u64::MAX).await?;
+            // What does not rebuild is fetched again when there is a connection.
+            known.extend(
+                self.with(move |core| core.book.rebuild(&records))
+                    .await?
+                    .ok()
+                    .flatten(),
+            );
+        }
+        let me = self.info.account.user_id;
+        known.retain(|channel| channel.role(&me).is_some() && !channel.is_closed());
+        Ok(known)
+    }
+
+    /// Returns a user's identity, as far as this machine knows it. Asks nobody.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`].
+    pub async fn known_identity(&self, user: UserId) -> Result<Option<IdentityLog>, ClientError> {
+        self.with(move |core| core.book.identity(&user).cloned())
+            .await
+    }
+
     /// Returns what peers said to this session and its agent has not seen, oldest first.
     ///
     /// # Errors
@@ -84,10 +116,12 @@ impl Client {
             .with(|core| core.ready.as_ref().map(|ready| ready.path.to_string()))
             .await?;
         let handle = self.info.handle.clone();
-        let found = self
-            .replica()
-            .unshown(handle, own.unwrap_or_default(), max)
-            .await?;
+        // Before the server has said it, the path is what it will most probably be.
+        let own = own.unwrap_or_else(|| {
+            let Account { user, machine, .. } = &self.info.account;
+            format!("{user}/{machine}/{handle}")
+        });
+        let found = self.replica().unshown(handle, own, max).await?;
         self.present(found).await
     }
 

@@ -15,9 +15,6 @@ use conclave_proto::link::Input;
 use conclave_proto::reject::{Code, Reject};
 use std::collections::VecDeque;
 
-/// What is said to have been missed when it is older than this at its arrival, in milliseconds.
-const LIVE_MS: u64 = 60_000;
-
 /// One followed log.
 #[derive(Debug)]
 pub(crate) struct Feed {
@@ -159,7 +156,8 @@ impl Core {
             Admitted::New { .. } | Admitted::Known => {}
         }
         if m.kind <= 2 && !self.is_own(&m.sender) {
-            let live = self.driver.now().wall.since(m.at) < LIVE_MS;
+            // Both by the server's clock: what was stored before this connection came was missed.
+            let live = self.ready.as_ref().is_none_or(|ready| m.at >= ready.at);
             let age = if live { Age::Live } else { Age::History };
             let message = self.present(m, age);
             self.tell(Event::Message(Box::new(message)));

@@ -22,7 +22,8 @@ impl Replica {
         .await
     }
 
-    /// Starts a feed at `start`: what comes after it will count as unread.
+    /// Starts a feed at `start`: what comes after it will count as unread. What lies between the log's
+    /// other feeds and `start` is not held, so counters cannot be judged by what was before.
     ///
     /// # Errors
     /// [`ReplicaError`].
@@ -33,9 +34,18 @@ impl Replica {
         start: u64,
     ) -> Result<(), ReplicaError> {
         self.call(move |db| {
-            db.prepare_cached("INSERT OR IGNORE INTO feed VALUES (?1, ?2, ?3, ?3)")?
-                .execute(params![handle.as_str(), log.to_bytes(), int(start)])
-                .map(drop)
+            let tx = db.transaction()?;
+            let new = tx
+                .prepare_cached("INSERT OR IGNORE INTO feed VALUES (?1, ?2, ?3, ?3)")?
+                .execute(params![handle.as_str(), log.to_bytes(), int(start)])?;
+            if new > 0 {
+                tx.prepare_cached(
+                    "INSERT OR REPLACE INTO held SELECT ?2, ?3 + 1 WHERE NOT EXISTS
+                       (SELECT 1 FROM feed WHERE log = ?2 AND handle <> ?1 AND cursor >= ?3)",
+                )?
+                .execute(params![handle.as_str(), log.to_bytes(), int(start)])?;
+            }
+            tx.commit()
         })
         .await
     }
