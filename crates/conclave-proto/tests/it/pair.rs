@@ -157,7 +157,7 @@ impl Hub {
     /// The next page for the follower, which may overlap with what it has.
     fn page(&mut self) -> Option<Event> {
         let after = self.following.filter(|a| *a < self.log.len() as u64)?;
-        let from = after.saturating_sub(1) as usize;
+        let from = usize::try_from(after.saturating_sub(1)).unwrap();
         let entries: Vec<_> = self.log.iter().skip(from).take(3).cloned().collect();
         self.following = entries.last().map(|e| e.seq);
         Some(Event::Entries(Entries {
@@ -484,7 +484,7 @@ fn many_cuts_lose_and_repeat_nothing() {
         let mut jitter = conclave_proto::backoff::Jitter::new(seed);
         let mut pair = Pair::new(link_config());
         pair.follow();
-        pair.cuts.extend((0..20).map(|_| jitter.up_to(15) as usize));
+        pair.cuts.extend((0..20).map(|_| usize::try_from(jitter.up_to(15)).unwrap()));
         for token in 0..40 {
             pair.append(token);
             let pause = jitter.up_to(3_000);

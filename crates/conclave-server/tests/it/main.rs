@@ -9,6 +9,7 @@ mod drain;
 mod edge;
 mod handshake;
 mod hub;
+mod kill;
 mod rig;
 mod rules;
 mod store;
