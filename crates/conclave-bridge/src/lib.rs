@@ -3,7 +3,8 @@
 //! The rules are pure: [`policy`] and [`trust`] (how far a message may carry), [`render`] (how it is
 //! shown), [`guard`] (what loops may cost), [`state`] (what is unread and what wakes). [`session`] drives
 //! them, [`mcp`] speaks to the host, [`tool`] is the table of tools, [`fabric`] is what a session needs of
-//! a server, [`remote`] has it from the client, [`open`] opens the servers. stdout belongs to MCP: nothing here prints.
+//! a server, [`remote`] has it from the client, [`open`] opens the servers. stdout belongs to MCP:
+//! nothing here prints.
 
 pub mod fabric;
 pub mod files;
