@@ -20,14 +20,16 @@ mod ring;
 mod room;
 pub mod settings;
 pub mod state;
+pub mod stats;
 pub mod subscription;
 mod threads;
 
 pub use command::{Checked, Command, ConnId, Enter};
 pub use effect::{Effect, Load, Loaded, Outgoing, Purpose};
-pub use handle::{Attached, HubGone, HubHandle, Stats};
+pub use handle::{Attached, HubGone, HubHandle};
 pub use settings::{Bootstrap, Registration, Settings, Who};
 pub use state::{HubState, Recovery};
+pub use stats::Stats;
 pub use threads::OpenStore;
 
 use crate::clock::Clock;

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod config;
 mod conn;
 mod edge;
+mod files;
 mod http;
 pub mod hub;
 pub mod identity;

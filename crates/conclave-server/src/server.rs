@@ -100,6 +100,7 @@ impl Config {
             Some(dir) => dir.identity()?,
             None => ServerIdentity::random()?,
         };
+        crate::files::make_room_for(self.limits.connections);
         let addr = self.listen;
         let bind = |source| BuildError::Bind { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(bind)?;

@@ -94,7 +94,6 @@ fn render(stats: &Stats, edge: &Counters) -> String {
             "Appends that had been there before",
             stats.duplicates,
         ),
-        ("refused_total", "Requests refused", stats.refused),
         (
             "pushed_total",
             "Entries pushed to subscribers",
@@ -141,5 +140,43 @@ fn render(stats: &Stats, edge: &Counters) -> String {
         )
         .ok();
     }
+    labelled(&mut out, stats);
     out
+}
+
+/// Writes what has labels: refusals by code, commits by size.
+fn labelled(out: &mut String, stats: &Stats) {
+    let mut lines = vec![
+        "# HELP conclave_refused_total Requests and entries refused".to_owned(),
+        "# TYPE conclave_refused_total counter".to_owned(),
+    ];
+    lines.extend(
+        stats
+            .refused
+            .by_code()
+            .map(|(code, n)| format!("conclave_refused_total{{code=\"{code}\"}} {n}")),
+    );
+    lines.push("# HELP conclave_batch_writes Writes in one commit".to_owned());
+    lines.push("# TYPE conclave_batch_writes histogram".to_owned());
+    lines.extend(stats.batches.within().map(|(bound, n)| {
+        let bound = match bound {
+            u64::MAX => "+Inf".to_owned(),
+            bound => bound.to_string(),
+        };
+        format!("conclave_batch_writes_bucket{{le=\"{bound}\"}} {n}")
+    }));
+    lines.push(format!(
+        "conclave_batch_writes_sum {}",
+        stats.batches.writes
+    ));
+    lines.push(format!("conclave_batch_writes_count {}", stats.commits));
+    if let Some(free) = stats.free_bytes {
+        lines.push("# HELP conclave_disk_free_bytes Disk that may still be written".to_owned());
+        lines.push("# TYPE conclave_disk_free_bytes gauge".to_owned());
+        lines.push(format!("conclave_disk_free_bytes {free}"));
+    }
+    for line in lines {
+        // Writing to a String does not fail.
+        writeln!(out, "{line}").ok();
+    }
 }

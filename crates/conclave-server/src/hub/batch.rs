@@ -28,6 +28,7 @@ impl HubState {
     /// Learns that `writes` are durable, and what came of each.
     pub fn applied(&mut self, now: Now, writes: Vec<Write>, outcomes: &[Outcome]) {
         self.stats.commits += 1;
+        self.stats.batches.add(writes.len());
         self.room.committed();
         self.class = Class::Neutral;
         let mut fresh: Vec<(LogId, Vec<Entry>)> = Vec::new();

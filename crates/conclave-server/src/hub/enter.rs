@@ -53,7 +53,7 @@ impl HubState {
             Mode::Recover { .. } => self.recover(now, conn, &entry),
         };
         if let Err(reject) = result {
-            self.stats.refused += 1;
+            self.stats.refused.add(&reject.code);
             self.send(conn, Outgoing::Entered(Err(reject.into())));
         }
     }

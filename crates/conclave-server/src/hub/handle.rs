@@ -1,6 +1,6 @@
 //! How connections reach the hub: a bounded mailbox one way, a bounded outbox each the other way.
 
-use super::{Command, ConnId, Outgoing};
+use super::{Command, ConnId, Outgoing, Stats};
 use conclave_proto::codec::Encoding;
 use conclave_proto::limit::REQUESTS_IN_FLIGHT_MAX;
 use std::sync::Arc;
@@ -36,39 +36,6 @@ pub struct Attached {
     pub conn: ConnId,
     /// What to write to the socket. Ends without [`Outgoing::Close`] only if the hub died.
     pub outbox: mpsc::Receiver<Outgoing>,
-}
-
-/// Numbers for `/metrics`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Connections that exist.
-    pub connections: u64,
-    /// Sessions that exist, those in their lease included.
-    pub sessions: u64,
-    /// Subscriptions that get pushes.
-    pub live: u64,
-    /// Subscriptions of slow readers.
-    pub stalled: u64,
-    /// Users that are not removed.
-    pub users: u64,
-    /// Server admins.
-    pub admins: u64,
-    /// Channels that are not closed.
-    pub channels: u64,
-    /// Entries appended since the start.
-    pub appended: u64,
-    /// Appends that had been there before, since the start.
-    pub duplicates: u64,
-    /// Requests refused since the start.
-    pub refused: u64,
-    /// Entries put into outboxes by push since the start.
-    pub pushed: u64,
-    /// Commits since the start.
-    pub commits: u64,
-    /// Times the hub was rebuilt from the store.
-    pub restarts: u64,
-    /// Bytes of disk that may still be written, where the store knows.
-    pub free_bytes: Option<u64>,
 }
 
 /// What the hub's driver takes from its mailbox.

@@ -409,7 +409,7 @@ impl HubState {
     }
 
     pub(super) fn refuse(&mut self, conn: ConnId, id: u64, reject: Reject) {
-        self.stats.refused += 1;
+        self.stats.refused.add(&reject.code);
         let result = Answer::Err(reject);
         self.send(conn, Outgoing::Response(Response { id, result }.into()));
     }

@@ -2,9 +2,11 @@
 
 use crate::rig::{Person, Raw, open_config, serve, soon, upgrade_request};
 use conclave_proto::codec::Encoding;
+use conclave_proto::frame::op::{Op, Subscribe};
+use conclave_proto::id::{ChannelId, LogId};
 use conclave_proto::limit::FRAME_BYTES_MAX;
 use conclave_proto::reject::Code;
-use conclave_server::config::Metrics;
+use conclave_server::config::{Limits, Metrics};
 use conclave_server::{BuildError, Config, ConfigError};
 use futures_util::SinkExt as _;
 use std::time::{Duration, Instant};
@@ -91,13 +93,29 @@ async fn links_lead_to_a_page_without_scripts() {
 #[tokio::test]
 async fn metrics_are_numbers_and_not_for_forwarded_requests() {
     let site = serve(open_config()).await;
-    let _alice = site
+    let mut alice = site
         .register(&Person::new("alice", 1), Encoding::Cbor)
         .await;
     let page = site.get("/metrics").await;
     assert!(page.contains("\nconclave_sessions 1\n"), "{page}");
     assert!(page.contains("\nconclave_connections 1\n"), "{page}");
     assert!(!page.contains("alice"), "{page}");
+    assert!(!page.contains("refused_total{"), "{page}");
+    let log = LogId::Channel(ChannelId::new([1; 16]));
+    let nowhere = Op::Subscribe(Subscribe { log, after: 0 });
+    assert!(alice.call(nowhere).await.is_err());
+    let page = site.get("/metrics").await;
+    let counted = "\nconclave_refused_total{code=\"not_found\"} 1\n";
+    assert!(page.contains(counted), "{page}");
+    let commits = page
+        .split("\nconclave_batch_writes_count ")
+        .nth(1)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap();
+    let all = format!("\nconclave_batch_writes_bucket{{le=\"+Inf\"}} {commits}\n");
+    assert!(commits != "0" && page.contains(&all), "{page}");
     let host = site.addr;
     let forwarded = site
         .raw(&format!(
@@ -240,7 +258,7 @@ async fn unauthenticated_connections_are_bounded_and_make_room_by_authenticating
     assert!(answer.starts_with(b"HTTP/1.1 200"));
     assert!(
         first
-            .call(conclave_proto::frame::Op::Who(Default::default()))
+            .call(Op::Who(Default::default()))
             .await
             .is_ok()
     );
@@ -328,4 +346,19 @@ fn a_configuration_file_is_read_and_its_mistakes_are_named() {
     assert_eq!(config.limits.connections, 5);
     assert_eq!(config.limits.unauthenticated, 64);
     assert!(Config::from_toml("listen = \"x\"").is_err());
+}
+
+#[tokio::test]
+async fn a_server_raises_its_limit_of_open_files_to_what_it_may_have() {
+    use rustix::process::{Resource, getrlimit};
+    let config = Config {
+        limits: Limits {
+            connections: 1_000_000,
+            ..Limits::default()
+        },
+        ..open_config()
+    };
+    let _server = config.build().await.unwrap();
+    let limit = getrlimit(Resource::Nofile);
+    assert!(limit.current == limit.maximum || limit.current.is_none_or(|files| files > 1_000_000));
 }
