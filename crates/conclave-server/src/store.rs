@@ -369,6 +369,7 @@ pub struct PageBuilder {
     bytes: usize,
     limit: usize,
     full: bool,
+    lapsed: u64,
 }
 
 impl PageBuilder {
@@ -381,7 +382,16 @@ impl PageBuilder {
             bytes: 0,
             limit: limit.clamp(1, PAGE_ENTRIES_MAX),
             full: false,
+            lapsed: 0,
         }
+    }
+
+    /// Tells which is the newest message that retention has removed: a hole above it lacks only
+    /// replaced state and memory.
+    #[must_use]
+    pub const fn lapsed(mut self, seq: u64) -> Self {
+        self.lapsed = seq;
+        self
     }
 
     /// Adds the next entry; `false` if it does not fit and the page is complete.
@@ -403,7 +413,7 @@ impl PageBuilder {
         let last = self.entries.last().map_or(after, |e| e.seq);
         let next = if self.full { last } else { head.max(after) };
         let gap = match select {
-            Select::All => gap(after, next, &self.entries),
+            Select::All => gap(after, next, &self.entries, self.lapsed),
             Select::Ctl => None,
         };
         EntryPage {
@@ -416,7 +426,7 @@ impl PageBuilder {
 }
 
 /// Names the holes among `entries`, which are all there is in `after+1..=last`.
-fn gap(after: u64, last: u64, entries: &[Entry]) -> Option<Gap> {
+fn gap(after: u64, last: u64, entries: &[Entry], lapsed: u64) -> Option<Gap> {
     let present = u64::try_from(entries.len()).unwrap_or(u64::MAX);
     let missing = last.saturating_sub(after).saturating_sub(present);
     if missing == 0 {
@@ -440,6 +450,11 @@ fn gap(after: u64, last: u64, entries: &[Entry]) -> Option<Gap> {
         from,
         to,
         missing,
-        reason: "retention".to_owned(),
+        reason: if from > lapsed {
+            "compacted"
+        } else {
+            "retention"
+        }
+        .to_owned(),
     })
 }

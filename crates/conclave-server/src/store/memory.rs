@@ -8,9 +8,7 @@ use crate::audit;
 use conclave_proto::body::Head;
 use conclave_proto::entry::{Entry, EntryBody, Header, Parsed, Route};
 use conclave_proto::frame::reply::{AuditPage, AuditRow, EntryPage};
-use conclave_proto::id::{
-    Blob, Hash, InviteId, LogId, MailboxId, MsgId, SenderSid, SlotId, UserId,
-};
+use conclave_proto::id::{Blob, Hash, InviteId, LogId, MailboxId, MsgId, SenderSid, UserId};
 use conclave_proto::key::MachineKey;
 use conclave_proto::name::SessionPath;
 use conclave_proto::time::UnixMs;
@@ -36,10 +34,12 @@ struct Log {
     entries: BTreeMap<u64, Entry>,
     ids: BTreeMap<MsgId, u64>,
     counters: BTreeMap<(MachineKey, SenderSid), (u64, UnixMs)>,
-    slots: BTreeMap<SlotId, u64>,
+    /// The newest entry of each slot and memory item.
+    newest: BTreeMap<Vec<u8>, u64>,
     cursors: BTreeMap<MailboxId, u64>,
     head: u64,
     oldest: u64,
+    lapsed: u64,
     frozen: bool,
     deleted: bool,
 }
@@ -170,8 +170,9 @@ impl Log {
         if header.ctr != expected {
             return Outcome::CounterGap { expected };
         }
-        if let Route::State(slot, version) = &header.route {
-            let current = self.slots.get(slot).copied().unwrap_or(0);
+        let key = row::key(header);
+        if let (Route::State(_, version), Some(slot)) = (&header.route, &key) {
+            let current = self.newest.get(slot).copied().unwrap_or(0);
             if *version != u64::MAX && *version != current {
                 return Outcome::VersionMismatch { current };
             }
@@ -182,8 +183,8 @@ impl Log {
         let outcome = self.push(at, EntryBody::Env(env.envelope.clone()));
         self.counters.insert(sender, (header.ctr, at));
         self.ids.insert(header.msg_id, self.head);
-        if let Route::State(slot, _) = &header.route
-            && let Some(old) = self.slots.insert(*slot, self.head)
+        if let Some(key) = key
+            && let Some(old) = self.newest.insert(key, self.head)
             && old < self.oldest
         {
             self.remove(old);
@@ -221,9 +222,13 @@ impl Log {
                 break;
             }
             self.oldest = seq + 1;
-            let current = |slot: &SlotId| self.slots.get(slot) == Some(&seq);
-            if is_expendable(&entry.body, current) {
-                self.remove(seq);
+            match row::Keep::of(&entry.body) {
+                row::Keep::Young => {
+                    self.lapsed = seq;
+                    self.remove(seq);
+                }
+                row::Keep::Newest(key) if self.newest.get(&key) != Some(&seq) => self.remove(seq),
+                row::Keep::Newest(_) | row::Keep::Always => {}
             }
         }
         let next = self.entries.range(self.oldest..).next();
@@ -248,12 +253,13 @@ impl Log {
         self.deleted = true;
         self.entries.clear();
         self.ids.clear();
-        self.slots.clear();
+        self.newest.clear();
+        self.lapsed = self.head;
         self.oldest = self.head + 1;
     }
 
     fn page(&self, after: u64, limit: u32, select: Select) -> EntryPage {
-        let mut page = PageBuilder::new(limit);
+        let mut page = PageBuilder::new(limit).lapsed(self.lapsed);
         for entry in self
             .entries
             .range(after.saturating_add(1)..)
@@ -274,18 +280,6 @@ fn stored(body: &EntryBody) -> usize {
         EntryBody::Env(env) => row::env_to_bytes(env).len(),
         EntryBody::Ctl(rec) => rec.len() + 1,
         EntryBody::Unknown(_) => 0,
-    }
-}
-
-/// Returns whether retention may remove an entry; `current` says whether it is its slot's newest.
-pub(super) fn is_expendable(body: &EntryBody, current: impl FnOnce(&SlotId) -> bool) -> bool {
-    let EntryBody::Env(env) = body else {
-        return false;
-    };
-    match Header::parse(&env.header).map(|h| h.route) {
-        Some(Route::State(slot, _)) => !current(&slot),
-        Some(Route::Memory(..)) => false,
-        Some(Route::Everyone | Route::Whisper(_) | Route::Receipt(_)) | None => true,
     }
 }
 

@@ -4,7 +4,7 @@
 //! label in front of every header and an all-zero nonce are left out.
 
 use conclave_proto::bytes::{Builder, Reader};
-use conclave_proto::entry::{EntryBody, Envelope};
+use conclave_proto::entry::{EntryBody, Envelope, Header, Route};
 use conclave_proto::id::{Blob, EnvelopeNonce};
 use conclave_proto::key::Signature;
 
@@ -27,6 +27,45 @@ pub fn size(body: &EntryBody) -> usize {
         }
         EntryBody::Ctl(rec) => rec.len(),
         EntryBody::Unknown(word) => word.len(),
+    }
+}
+
+/// Whether and when retention may remove an entry.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Never.
+    Always,
+    /// Once a newer entry was written under this key. State: the slot. Memory: the item and who wrote
+    /// it, so that nobody's retraction removes another user's item.
+    Newest(Vec<u8>),
+    /// As soon as it is old.
+    Young,
+}
+
+impl Keep {
+    /// Returns what holds for an entry.
+    #[must_use]
+    pub fn of(body: &EntryBody) -> Self {
+        let EntryBody::Env(env) = body else {
+            return Self::Always;
+        };
+        let header = Header::parse(&env.header);
+        header
+            .and_then(|h| key(&h))
+            .map_or(Self::Young, Self::Newest)
+    }
+}
+
+/// Returns the key that a state or memory item is written under; the two have different lengths.
+#[must_use]
+pub fn key(header: &Header) -> Option<Vec<u8>> {
+    match &header.route {
+        Route::State(slot, _) => Some(slot.as_bytes().to_vec()),
+        Route::Memory(item, _) => {
+            let user = header.sender.user.as_str().as_bytes();
+            Some([item.as_bytes(), &b":"[..], user].concat())
+        }
+        Route::Everyone | Route::Whisper(_) | Route::Receipt(_) => None,
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 const SCHEMA: &str = include_str!("schema.sql");
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 /// Pages of the write-ahead log before a checkpoint: 16 MiB.
 const CHECKPOINT_PAGES: i64 = 4_096;
 /// How many counters are remembered before all are forgotten again.
@@ -40,6 +40,8 @@ struct LogState {
     n: i64,
     head: u64,
     oldest: u64,
+    /// The newest message that retention has removed.
+    lapsed: u64,
 }
 
 /// A second, read-only connection.
@@ -86,6 +88,15 @@ fn migrate(db: &mut Connection) -> Result<(), StoreError> {
         let tx = db.transaction()?;
         tx.execute_batch(SCHEMA)?;
         tx.execute("INSERT INTO meta VALUES ('salt', ?1)", [salt])?;
+        tx.pragma_update(None, "user_version", LAYOUT)?;
+        tx.commit()?;
+    }
+    if found == 1 {
+        let tx = db.transaction()?;
+        tx.execute_batch(
+            "ALTER TABLE log ADD COLUMN lapsed INTEGER NOT NULL DEFAULT 0;
+             UPDATE log SET lapsed = oldest - 1;",
+        )?;
         tx.pragma_update(None, "user_version", LAYOUT)?;
         tx.commit()?;
     }
@@ -167,12 +178,14 @@ impl SqliteStore {
     }
 
     fn log_state(db: &Connection, log: &LogId) -> Result<Option<LogState>, StoreError> {
-        let mut query = db.prepare_cached("SELECT n, head, oldest FROM log WHERE id = ?1")?;
+        let mut query =
+            db.prepare_cached("SELECT n, head, oldest, lapsed FROM log WHERE id = ?1")?;
         let row = query.query_row([log.to_bytes()], |r| {
             Ok(LogState {
                 n: r.get(0)?,
                 head: uint(r.get(1)?),
                 oldest: uint(r.get(2)?),
+                lapsed: uint(r.get(3)?),
             })
         });
         Ok(row.optional()?)

@@ -208,6 +208,53 @@ fn what_retention_removed_is_one_gap_and_control_records_stay() {
 }
 
 #[test]
+fn replaced_state_and_retracted_memory_go_when_old_and_leave_a_gap_of_another_name() {
+    each(|store| {
+        let log = LogId::Channel(CHANNEL);
+        let slot = |ctr, msg| {
+            let route = Route::State(SlotId::new([1; 16]), u64::MAX);
+            append(1, ctr, msg, route, "v")
+        };
+        let memory = |ctr, msg, item, op| {
+            append(1, ctr, msg, Route::Memory(MsgId::new([item; 16]), op), "m")
+        };
+        let old = [
+            ctl("create"),
+            say(1, 1, 1),
+            slot(2, 2),
+            slot(3, 3),
+            memory(4, 4, 8, 0),
+            memory(5, 5, 9, 0),
+            memory(6, 6, 8, 1),
+        ];
+        store.commit(UnixMs(10), &old).unwrap();
+        let expire = || Write::Expire {
+            log,
+            before: UnixMs(50),
+            steps: 100,
+        };
+        one(store, 100, expire());
+        let all = page(store, log, 0, Select::All);
+        let seqs: Vec<u64> = all.entries.iter().map(|e| e.seq).collect();
+        assert_eq!(
+            seqs,
+            [1, 4, 6, 7],
+            "the retraction stays, and what is not retracted"
+        );
+        assert_eq!(all.gap.unwrap().reason, "retention");
+        let later = page(store, log, 2, Select::All).gap.unwrap();
+        assert_eq!(later.reason, "compacted", "no message is missing there");
+        assert_eq!((later.from, later.to, later.missing), (3, 5, 2));
+        // What is old already goes at once.
+        let retracted = one(store, 100, memory(1, 7, 9, 1));
+        assert_eq!(retracted, Outcome::Appended { seq: 8 });
+        let rest = page(store, log, 5, Select::All);
+        assert_eq!(rest.entries.len(), 2);
+        assert_eq!(rest.gap.unwrap().reason, "compacted");
+    });
+}
+
+#[test]
 fn a_reopened_database_has_everything_that_was_committed() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("store.db");
@@ -310,7 +357,7 @@ fn any_write() -> impl Strategy<Value = Write> {
         3 => Just(Route::Everyone),
         2 => (0_u8..3, prop_oneof![Just(0), Just(u64::MAX), 1_u64..6])
             .prop_map(|(slot, version)| Route::State(SlotId::new([slot; 16]), version)),
-        1 => (0_u8..3).prop_map(|item| Route::Memory(MsgId::new([item; 16]), 0)),
+        1 => (0_u8..3).prop_map(|item| Route::Memory(MsgId::new([item; 16]), item % 2)),
     ];
     let log = prop_oneof![Just(LogId::Channel(CHANNEL)), Just(LogId::Mailbox(MAILBOX))];
     prop_oneof![
@@ -362,4 +409,27 @@ proptest! {
         (expected.at, found.at) = (UnixMs(0), UnixMs(0));
         prop_assert_eq!(found, expected);
     }
+}
+
+#[test]
+fn a_database_of_the_first_layout_is_brought_up_to_this_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("store.db");
+    let mut store = SqliteStore::open(&file).unwrap();
+    let batch = [ctl("create"), say(1, 1, 1), say(1, 2, 2)];
+    store.commit(UnixMs(1), &batch).unwrap();
+    let log = LogId::Channel(CHANNEL);
+    let (before, steps) = (UnixMs(50), 1);
+    for _ in 0..2 {
+        one(&mut store, 100, Write::Expire { log, before, steps });
+    }
+    drop(store);
+    let old = rusqlite::Connection::open(&file).unwrap();
+    let back = "ALTER TABLE log DROP COLUMN lapsed; PRAGMA user_version = 1;";
+    old.execute_batch(back).unwrap();
+    drop(old);
+    let mut store = SqliteStore::open(&file).unwrap();
+    let page = page(&mut store, log, 0, Select::All);
+    assert_eq!(page.entries.len(), 2);
+    assert_eq!(page.gap.unwrap().reason, "retention");
 }

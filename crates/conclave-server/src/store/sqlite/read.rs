@@ -34,10 +34,11 @@ fn entries(
     limit: u32,
     select: Select,
 ) -> Result<EntryPage, StoreError> {
-    let mut page = PageBuilder::new(limit);
+    let page = PageBuilder::new(limit);
     let Some(log) = SqliteStore::log_state(db, log)? else {
         return Ok(page.finish(after, 0, select));
     };
+    let mut page = page.lapsed(log.lapsed);
     let mut query = db.prepare_cached(match select {
         Select::All => {
             "SELECT place, at, data FROM entry WHERE place > ?1 AND place <= ?2 ORDER BY place"

@@ -2,7 +2,6 @@
 
 use super::{COUNTERS_MAX, Cache, LogState, SqliteStore, int, place, seq_of, uint};
 use crate::audit;
-use crate::store::memory::is_expendable;
 use crate::store::{Bound, Outcome, StoreError, Write, row};
 use conclave_proto::body::Head;
 use conclave_proto::bytes::Builder;
@@ -91,9 +90,10 @@ impl<'a> Batch<'a> {
 
     /// Writes back what changed for many entries at once.
     pub(super) fn finish(self) -> Result<(), StoreError> {
-        let log = "UPDATE log SET head = ?2, oldest = ?3 WHERE n = ?1";
+        let log = "UPDATE log SET head = ?2, oldest = ?3, lapsed = ?4 WHERE n = ?1";
         for state in self.logs.values() {
-            self.run(log, params![state.n, int(state.head), int(state.oldest)])?;
+            let (head, oldest) = (int(state.head), int(state.oldest));
+            self.run(log, params![state.n, head, oldest, int(state.lapsed)])?;
         }
         let counter = "INSERT OR REPLACE INTO counter VALUES (?1, ?2, ?3, ?4)";
         for ((log, sender), ctr) in &self.counters {
@@ -184,9 +184,13 @@ impl<'a> Batch<'a> {
             return Ok(Outcome::CounterGap { expected });
         }
         let mut old = None;
-        if let Route::State(slot, version) = &header.route {
-            let current = self.slot(log.n, slot.as_bytes())?;
-            if *version != u64::MAX && *version != current {
+        let key = row::key(header);
+        if let Some(key) = &key {
+            let current = self.newest(log.n, key)?;
+            if let Route::State(_, version) = &header.route
+                && *version != u64::MAX
+                && *version != current
+            {
                 return Ok(Outcome::VersionMismatch { current });
             }
             old = Some(current).filter(|seq| (1..log.oldest).contains(seq));
@@ -199,10 +203,10 @@ impl<'a> Batch<'a> {
         let outcome = self.push(id, &mut log, Some(mid), &data)?;
         self.cache.counters.insert((log.n, sender), header.ctr);
         self.counters.insert((log.n, sender), header.ctr);
-        if let Route::State(slot, _) = &header.route {
+        if let Some(key) = key {
             self.run(
                 "INSERT OR REPLACE INTO slot VALUES (?1, ?2, ?3)",
-                params![log.n, slot.as_bytes(), int(log.head)],
+                params![log.n, key, int(log.head)],
             )?;
         }
         if let Some(seq) = old {
@@ -274,11 +278,12 @@ impl<'a> Batch<'a> {
         Ok(ctr)
     }
 
-    fn slot(&self, log: i64, slot: &[u8; 16]) -> Result<u64, StoreError> {
+    /// Returns the newest entry of a slot or memory item.
+    fn newest(&self, log: i64, key: &[u8]) -> Result<u64, StoreError> {
         let mut query = self
             .db
             .prepare_cached("SELECT seq FROM slot WHERE log = ?1 AND slot = ?2")?;
-        let seq = query.query_row(params![log, slot], |r| r.get(0));
+        let seq = query.query_row(params![log, key], |r| r.get(0));
         Ok(seq.optional()?.map_or(0, uint))
     }
 
@@ -319,14 +324,15 @@ impl<'a> Batch<'a> {
                 let seq = seq_of(at_place);
                 log.oldest = seq + 1;
                 let data = found.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
-                let mut newest = Ok(0);
-                let expendable = is_expendable(&parse(data)?, |slot| {
-                    newest = self.slot(log.n, slot.as_bytes());
-                    newest.as_ref().is_ok_and(|newest| *newest == seq)
-                });
-                newest?;
-                if expendable {
-                    gone.push(at_place);
+                match row::Keep::of(&parse(data)?) {
+                    row::Keep::Young => {
+                        log.lapsed = seq;
+                        gone.push(at_place);
+                    }
+                    row::Keep::Newest(key) if self.newest(log.n, &key)? != seq => {
+                        gone.push(at_place);
+                    }
+                    row::Keep::Newest(_) | row::Keep::Always => {}
                 }
             }
         }
@@ -375,6 +381,7 @@ impl<'a> Batch<'a> {
         self.run("DELETE FROM slot WHERE log = ?1", [log.n])?;
         self.run("UPDATE log SET deleted = 1 WHERE n = ?1", [log.n])?;
         log.oldest = log.head + 1;
+        log.lapsed = log.head;
         self.touch(id, log);
         Ok(Outcome::Done)
     }
