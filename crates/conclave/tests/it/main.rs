@@ -6,6 +6,7 @@ mod bridges;
 mod demo;
 mod help;
 mod machines;
+mod python;
 mod refusals;
 mod talk;
 mod world;

@@ -1,0 +1,236 @@
+//! The programs in `examples/python`, run as a newcomer runs them: a stock MCP client, and a peer
+//! that shares no code with this repository.
+
+use crate::world::{Background, Home, Session, Up};
+use serde_json::{Value, json};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/python")
+}
+
+/// Returns Python if it has these packages; says so otherwise.
+fn python(packages: &str) -> Option<Command> {
+    let found = Command::new("python3")
+        .args(["-c", &format!("import {packages}")])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !found {
+        eprintln!("skipped: python3 with {packages} is not installed");
+        return None;
+    }
+    let mut python = Command::new("python3");
+    python
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .current_dir(examples())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    Some(python)
+}
+
+/// A server on which anybody may make an account, and alice on it.
+fn open_server(alice: &Home) -> (Background, String) {
+    let data = alice.file("server");
+    let args = [
+        "serve",
+        "--json",
+        "--listen",
+        "127.0.0.1:0",
+        "--registration",
+        "open",
+    ];
+    let (server, _) =
+        Background::start(alice.command(&[&args[..], &["--data-dir", &data]].concat()));
+    let url = server.line()["url"].as_str().unwrap().to_owned();
+    let key = alice.file("recovery.key");
+    let who = [
+        "--user",
+        "alice",
+        "--machine",
+        "desk",
+        "--recovery-key-file",
+        &key,
+    ];
+    alice.run(&[&["register", &url][..], &who].concat()).ok();
+    (server, url)
+}
+
+/// The peer of `examples/python/peer.py`.
+struct Peer {
+    heard: Background,
+    says: ChildStdin,
+}
+
+impl Peer {
+    fn start(mut python: Command, url: &str, keys: &str) -> Self {
+        let args = [
+            "peer.py",
+            url,
+            "--user",
+            "pia",
+            "--channel",
+            "lobby",
+            "--keys",
+            keys,
+        ];
+        python.args(args).stdin(Stdio::piped());
+        let (heard, says) = Background::start(python);
+        let peer = Self {
+            heard,
+            says: says.unwrap(),
+        };
+        assert_eq!(
+            peer.line(),
+            json!({"kind": "ready", "path": "pia/python/peer"})
+        );
+        peer
+    }
+
+    fn line(&self) -> Value {
+        self.heard.line()
+    }
+
+    /// Says a line and waits until the server has it.
+    fn say(&mut self, line: &str) {
+        writeln!(self.says, "{line}").unwrap();
+        assert_eq!(self.line()["kind"], "stored");
+    }
+
+    fn hears(&self, kind: &str, from: &str, text: &str) {
+        let line = self.line();
+        assert_eq!(line["kind"], kind, "{line}");
+        assert_eq!((&line["from"], &line["text"]), (&json!(from), &json!(text)));
+    }
+}
+
+#[test]
+fn a_peer_written_from_the_document_alone_talks_with_a_session_both_ways() {
+    let Some(python) = python("cryptography") else {
+        return;
+    };
+    let alice = Home::new();
+    let (_server, url) = open_server(&alice);
+    alice
+        .run(&["channel", "create", "lobby", "--visibility", "public"])
+        .ok();
+    let mut api = Session::start(&alice, "api");
+    api.must("join_channel", json!({"channel": "lobby"}));
+    let mut pia = Peer::start(python, &url, &alice.file("peer.keys"));
+
+    pia.say("hello from python");
+    let heard = api.hear();
+    assert!(
+        heard["content"]
+            .as_str()
+            .unwrap()
+            .contains("hello from python"),
+        "{heard}"
+    );
+    assert_eq!(heard["meta"]["from"], "pia/python/peer", "{heard}");
+    api.must(
+        "send_channel",
+        json!({"channel": "lobby", "text": "hello, пиа"}),
+    );
+    pia.hears("message", "alice/desk/api", "hello, пиа");
+
+    pia.say("@alice/desk/api between us");
+    let heard = api.hear();
+    assert!(
+        heard["content"].as_str().unwrap().contains("between us"),
+        "{heard}"
+    );
+    assert_eq!(heard["meta"]["kind"], "whisper", "{heard}");
+    api.must(
+        "whisper",
+        json!({"to": "pia/python/peer", "text": "and nobody else"}),
+    );
+    pia.hears("whisper", "alice/desk/api", "and nobody else");
+}
+
+#[test]
+fn a_peer_comes_back_with_its_keys_and_has_what_was_said_meanwhile() {
+    let (Some(first), Some(second)) = (python("cryptography"), python("cryptography")) else {
+        return;
+    };
+    let alice = Home::new();
+    let (_server, url) = open_server(&alice);
+    alice
+        .run(&["channel", "create", "lobby", "--visibility", "public"])
+        .ok();
+    let keys = alice.file("peer.keys");
+    drop(Peer::start(first, &url, &keys));
+    alice.run(&["send", "lobby", "while you were away"]).ok();
+    let pia = Peer::start(second, &url, &keys);
+    pia.hears("message", "alice/desk/cli", "while you were away");
+}
+
+/// Opens what it is given on standard input, then the same with one bit changed at a time.
+const OPEN_ENVELOPES: &str = "
+import sys, json
+from signed import b64, unb64, open_envelope, seal
+from wire import Refused
+seed, sid = bytes(range(32)), bytes(8)
+env = seal(seed, 1, bytes(16), 'pia/python/peer', sid, 1, b'', {'text': 'so it is'})
+head, body = open_envelope(env)
+assert (head.path, head.ctr, body) == ('pia/python/peer', 1, {'text': 'so it is'})
+accepted = 0
+for part in env:
+    raw = unb64(env[part])
+    for at in range(len(raw)):
+        changed = raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1:]
+        try:
+            open_envelope(env | {part: b64(changed)})
+            accepted += 1
+        except Refused:
+            pass
+print(json.dumps({'accepted': accepted}))
+";
+
+#[test]
+fn the_python_peer_opens_no_envelope_in_which_a_bit_was_changed() {
+    let Some(mut python) = python("cryptography") else {
+        return;
+    };
+    let (told, _) = Background::start({
+        python.args(["-c", OPEN_ENVELOPES]);
+        python
+    });
+    assert_eq!(told.line(), json!({"accepted": 0}));
+}
+
+#[test]
+fn two_bridges_work_under_a_stock_mcp_client() {
+    let Some(mut python) = python("mcp") else {
+        return;
+    };
+    let up = Up::start();
+    let home = up.home.path().display().to_string();
+    let program = env!("CARGO_BIN_EXE_conclave");
+    python.args([
+        "two_sessions.py",
+        "--program",
+        program,
+        "--config-dir",
+        &home,
+    ]);
+    let ran: Child = python.stderr(Stdio::piped()).spawn().unwrap();
+    let output = ran.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    let talked = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}\n{talked}");
+    for part in [
+        "| The endpoint is live.",
+        "\"from\": \"alice/desk/web\"",
+        "\"kind\": \"whisper\"",
+        "| Thank you.",
+        "there: alice/desk/api, alice/desk/web",
+    ] {
+        assert!(
+            told.contains(part),
+            "{part} is missing in:\n{told}\n{talked}"
+        );
+    }
+}
