@@ -126,32 +126,40 @@ async fn cold_starts(program: &Path, home: &Path) {
     ));
 }
 
+/// Fresh pairs, for an agent may say only so much in a while.
 async fn latency(program: &Path, home: &Path) {
-    let (mut a, mut b) = (Bridge::spawn(program, home, "a"), Bridge::spawn(program, home, "b"));
-    a.initialize().await;
-    b.initialize().await;
-    a.tool("who", json!({})).await;
-    b.tool("list_channels", json!({})).await;
+    const PAIRS: usize = 10;
+    const MESSAGES: usize = 15;
     let mut taken = Vec::new();
-    for n in 0..300 {
-        let text = format!("message {n} of the bench");
-        let start = Instant::now();
-        let params = json!({"name":"send_channel","arguments":{"channel":"general","text":text}});
-        a.id += 1;
-        let request = json!({"jsonrpc":"2.0","id":a.id,"method":"tools/call","params":params});
-        a.write(&request).await;
-        loop {
-            let line = b.read().await;
-            if line["method"] == "notifications/claude/channel" && line.to_string().contains(&text) {
-                break;
+    for pair in 0..PAIRS {
+        let mut a = Bridge::spawn(program, home, &format!("a{pair}"));
+        let mut b = Bridge::spawn(program, home, &format!("b{pair}"));
+        a.initialize().await;
+        b.initialize().await;
+        a.tool("who", json!({})).await;
+        b.tool("list_channels", json!({})).await;
+        for n in 0..MESSAGES {
+            let text = format!("message {n} of pair {pair}: the tests of module {n} pass now");
+            let start = Instant::now();
+            a.id += 1;
+            let arguments = json!({"channel": "general", "text": text});
+            let params = json!({"name": "send_channel", "arguments": arguments});
+            a.write(&json!({"jsonrpc":"2.0","id":a.id,"method":"tools/call","params":params})).await;
+            loop {
+                let line = b.read().await;
+                let pushed = line["method"] == "notifications/claude/channel";
+                if pushed && line["params"]["content"].to_string().contains(&text) {
+                    break;
+                }
             }
+            taken.push(start.elapsed().as_secs_f64() * 1000.0);
+            while a.read().await["id"] != a.id {}
         }
-        taken.push(start.elapsed().as_secs_f64() * 1000.0);
-        while a.read().await["id"] != a.id {}
     }
     taken.sort_by(f64::total_cmp);
     say(&format!(
-        "tool call on A to notification on B: p50 {:.2} ms, p99 {:.2} ms",
+        "tool call on A to notification on B, {} messages: p50 {:.2} ms, p99 {:.2} ms",
+        taken.len(),
         taken[taken.len() / 2],
         taken[taken.len() * 99 / 100]
     ));
