@@ -3,8 +3,12 @@
 //! A reject carries a code to act on, a safe text, and what is needed to try again. The cause of an
 //! internal error stays in the server's log.
 
+use crate::limit::TEXT_BYTES_MAX;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+
+/// The longest code, in characters.
+const CODE_CHARS_MAX: usize = 64;
 
 macro_rules! codes {
     ($($(#[$meta:meta])* $variant:ident = $text:literal, $hint:literal;)*) => {
@@ -43,7 +47,7 @@ macro_rules! codes {
             fn from(text: &str) -> Self {
                 match text {
                     $($text => Self::$variant,)*
-                    other => Self::Unknown(other.chars().take(64).collect::<String>().into()),
+                    other => Self::Unknown(word(other)),
                 }
             }
         }
@@ -148,6 +152,7 @@ pub struct Reject {
     /// What was refused.
     pub code: Code,
     /// One safe English sentence part: lower case, no full stop, no secret, no internal cause.
+    #[serde(deserialize_with = "printable")]
     pub message: String,
     /// When trying again makes sense, in milliseconds from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -155,6 +160,35 @@ pub struct Reject {
     /// With `counter_gap`: the counter expected next. With `version_mismatch`: the current version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<u64>,
+}
+
+/// Keeps of a peer's code what can be a word, so that it can be shown as it is.
+fn word(text: &str) -> Box<str> {
+    let fits = |c: &char| matches!(c, 'a'..='z' | '0'..='9' | '_');
+    let word: String = text.chars().filter(fits).take(CODE_CHARS_MAX).collect();
+    if word.is_empty() {
+        "unknown".into()
+    } else {
+        word.into()
+    }
+}
+
+/// Keeps of a peer's text what can be shown: one short line, without controls or changes of direction.
+fn printable<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    let text = String::deserialize(d)?;
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let mut kept = String::new();
+    for c in text.chars() {
+        let c = if hidden(c) { ' ' } else { c };
+        if kept.len() + c.len_utf8() > TEXT_BYTES_MAX {
+            break;
+        }
+        kept.push(c);
+    }
+    Ok(kept)
 }
 
 impl Reject {

@@ -108,7 +108,7 @@ impl Link {
             Outcome::Ok(reply) => Ok(reply),
             Outcome::Err(reject) => Err(reject),
             Outcome::Unknown(word) => Err(Reject::new(
-                Code::Unknown(word),
+                Code::from(&*word),
                 "the answer is of a newer version",
             )),
         };
