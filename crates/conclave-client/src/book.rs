@@ -91,6 +91,7 @@ pub struct NamePin {
 #[derive(Debug)]
 pub struct Book {
     server: ServerId,
+    me: UserId,
     identities: HashMap<UserId, IdentityLog>,
     names: HashMap<Name, NamePin>,
     tips: HashMap<ChannelId, ChannelLog>,
@@ -98,11 +99,12 @@ pub struct Book {
 }
 
 impl Book {
-    /// Starts with nothing known of a server.
+    /// Starts with nothing known of a server, for the sessions of `me`.
     #[must_use]
-    pub fn new(server: ServerId) -> Self {
+    pub fn new(server: ServerId, me: UserId) -> Self {
         Self {
             server,
+            me,
             identities: HashMap::new(),
             names: HashMap::new(),
             tips: HashMap::new(),
@@ -119,12 +121,12 @@ impl Book {
     /// Adds records of an identity log; those known already must be the same.
     ///
     /// # Errors
-    /// [`BadIdentity`]; nothing of the rest is taken then.
+    /// [`BadIdentity`]; none of them is taken then.
     pub fn add_identity(&mut self, user: UserId, records: &[Blob]) -> Result<(), BadIdentity> {
         let mut records = records.iter();
-        let log = match self.identities.entry(user) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(free) => {
+        let mut log = match self.identities.get(&user) {
+            Some(known) => known.clone(),
+            None => {
                 let Some(first) = records.next() else {
                     return Ok(());
                 };
@@ -132,10 +134,12 @@ impl Book {
                 if log.user_id() != &user {
                     return Err(BadIdentity::Chain(0));
                 }
-                free.insert(log)
+                log
             }
         };
-        records.try_for_each(|rec| log.append(rec).map(drop))
+        records.try_for_each(|rec| log.append(rec).map(drop))?;
+        self.identities.insert(user, log);
+        Ok(())
     }
 
     /// Returns the number of the next identity record to fetch.
@@ -258,7 +262,22 @@ impl Book {
                 CtlChange::Created
             }),
         };
-        applied.map_or_else(|error| refused_ctl(&error), Verdict::Ctl)
+        match applied {
+            Ok(_) if self.forks(&channel) => Verdict::Refused(
+                NoticeKind::ServerFork,
+                "the channel's control records were others before".into(),
+            ),
+            Ok(change) => Verdict::Ctl(change),
+            Err(error) => refused_ctl(&error),
+        }
+    }
+
+    /// Returns whether the stream of a channel leads to another state than what was read before.
+    fn forks(&self, channel: &ChannelId) -> bool {
+        match (self.streams.get(channel), self.tips.get(channel)) {
+            (Some(stream), Some(tip)) => stream.seq() == tip.seq() && stream.head() != tip.head(),
+            _ => false,
+        }
     }
 
     /// Judges an entry of a channel's past by the channel as it was then.
@@ -287,6 +306,10 @@ impl Book {
             Err(error) => return Verdict::Refused(NoticeKind::Malformed, error.to_string()),
         };
         let header = &parsed.header;
+        // A mailbox is named by user id, machine and handle: the recipient's name is looked at, too.
+        let Some(me) = self.identities.get(&self.me) else {
+            return Verdict::Need(Need::Identity(self.me));
+        };
         let Some(pin) = self.names.get(&header.sender.user) else {
             return Verdict::Need(Need::User(header.sender.user.clone()));
         };
@@ -296,8 +319,9 @@ impl Book {
         let machine = identity.machine(&header.sender_key);
         let fits = machine.is_some_and(|m| m.name == header.sender.machine)
             && *identity.username() == header.sender.user;
-        let ours = header.route.recipient().is_some()
-            && header.log(|_| None).is_none()
+        let to = header.route.recipient();
+        let ours = to.is_some_and(|path| path.user == *me.username())
+            && header.log(|_| Some(self.me)) == Some(log)
             && header.channel.as_bytes() == &self.server.as_bytes()[..16]
             && header.suite == Suite::Clear;
         match (ours, machine) {

@@ -139,8 +139,10 @@ impl Client {
             .map_or("", String::as_str)
             .parse::<Origin>()?;
         let replica = Replica::open(&home.server_dir(&profile.id).join("replica.sqlite")).await?;
-        let book = open_book(&replica, profile.id).await?;
+        let book = open_book(&replica, profile.id, account.user_id).await?;
         let secret = Arc::new(secret.clone());
+        // Who enrols learns the account's name only then.
+        let user = (!matches!(mode, Mode::Enrol { .. })).then(|| account.user.clone());
         let config = LinkConfig {
             secret: Arc::clone(&secret),
             pin: Pin::Known {
@@ -164,6 +166,7 @@ impl Client {
             replica: replica.clone(),
             book,
             me: account.user_id,
+            user,
             handle: session.handle.clone(),
             secret: Arc::clone(&secret),
             server_key: profile.key,
@@ -408,8 +411,12 @@ impl Client {
 }
 
 /// Reads what was verified before; damaged records are left out and fetched again.
-async fn open_book(replica: &Replica, server: ServerId) -> Result<Book, ClientError> {
-    let mut book = Book::new(server);
+async fn open_book(
+    replica: &Replica,
+    server: ServerId,
+    me: UserId,
+) -> Result<Book, ClientError> {
+    let mut book = Book::new(server, me);
     let idents = replica.idents().await?;
     for chain in idents.chunk_by(|(a, _), (b, _)| a == b) {
         let Some((user, _)) = chain.first() else {

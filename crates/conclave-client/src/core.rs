@@ -72,6 +72,8 @@ pub(crate) struct Setup {
     pub(crate) replica: Replica,
     pub(crate) book: Book,
     pub(crate) me: UserId,
+    /// The name of the account, where it is known.
+    pub(crate) user: Option<Name>,
     pub(crate) handle: Name,
     pub(crate) secret: Arc<Secret>,
     pub(crate) server_key: ServerKey,
@@ -87,7 +89,10 @@ pub(crate) struct Core {
     pub(crate) replica: Replica,
     pub(crate) book: Book,
     pub(crate) me: UserId,
+    user: Option<Name>,
     pub(crate) ready: Option<Arc<Ready>>,
+    /// Why the session cannot be had, found out here and not by the link.
+    unfit: Option<DownReason>,
     handle: Name,
     secret: Arc<Secret>,
     server_key: ServerKey,
@@ -109,7 +114,9 @@ impl Core {
             replica: setup.replica,
             book: setup.book,
             me: setup.me,
+            user: setup.user,
             ready: None,
+            unfit: None,
             handle: setup.handle,
             secret: setup.secret,
             server_key: setup.server_key,
@@ -183,6 +190,12 @@ impl Core {
                 self.server_key = key;
                 (self.pinned)(server_id, key);
             }
+            Output::Up(ready) if !self.is_mine(&ready) => {
+                self.unfit = Some(DownReason::Unproven(
+                    "it names another account than this machine's",
+                ));
+                self.driver.input(Input::Stop);
+            }
             Output::Up(ready) => {
                 let ready: Arc<Ready> = Arc::new(*ready);
                 self.ready = Some(Arc::clone(&ready));
@@ -194,6 +207,7 @@ impl Core {
                 reason,
                 retry_in_ms,
             } => {
+                let reason = self.unfit.take().unwrap_or(reason);
                 self.down(&reason, retry_in_ms);
                 self.tell(Event::Down {
                     reason,
@@ -211,6 +225,17 @@ impl Core {
             // The driver keeps these to itself.
             Output::Dial | Output::Send(_) | Output::Ping | Output::HangUp => {}
         }
+    }
+
+    /// Returns whether a session is of this account: what the server says of it goes into what is signed.
+    fn is_mine(&self, ready: &Ready) -> bool {
+        // Who comes back by an owner key alone learns only then which account it is.
+        let unknown = self.me == UserId::new([0; 32]);
+        (unknown || ready.user_id == self.me)
+            && self
+                .user
+                .as_ref()
+                .is_none_or(|name| *name == ready.path.user)
     }
 
     fn told(&mut self, told: Told) {

@@ -11,7 +11,7 @@ use conclave_proto::entry::{Entry, EntryBody};
 use conclave_proto::frame::op::{CtlAppend, CtlFetch, FindName, KickSession, Nothing};
 use conclave_proto::frame::reply::{Appended, ChannelInfo};
 use conclave_proto::frame::{Op, Reply};
-use conclave_proto::id::{ChannelId, InviteId, LogId};
+use conclave_proto::id::{ChannelId, InviteId, LogId, MailboxId};
 use conclave_proto::invite::{Link, LinkSecret};
 use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::record::Record;
@@ -32,11 +32,17 @@ pub enum Signer<'a> {
 }
 
 impl Client {
-    /// Lists public channels, and those this user is a member of.
+    /// Lists public channels, and those this user is a member of; none that was closed.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn channels(&self) -> Result<Vec<ChannelInfo>, ClientError> {
+        let mut channels = self.channels_ever().await?;
+        channels.retain(|info| !info.closed);
+        Ok(channels)
+    }
+
+    async fn channels_ever(&self) -> Result<Vec<ChannelInfo>, ClientError> {
         match self.request(Op::Channels(Nothing {})).await? {
             Reply::Channels(list) => Ok(list.channels),
             _ => Err(ClientError::Answer),
@@ -61,7 +67,8 @@ impl Client {
             info.name.as_ref() == Some(&parsed)
                 && id.is_none_or(|id| digits(&info.channel).starts_with(id))
         };
-        let mut found: Vec<_> = self.channels().await?.into_iter().filter(fits).collect();
+        let seen = self.channels_ever().await?.into_iter().filter(fits);
+        let (closed, mut found): (Vec<_>, Vec<_>) = seen.partition(|info| info.closed);
         if found.is_empty() {
             match self
                 .request(Op::FindChannel(FindName {
@@ -76,6 +83,10 @@ impl Client {
                 Err(ClientError::Reject(r)) if r.code == Code::NotFound => {}
                 Err(error) => return Err(error),
             }
+        }
+        // The past of a closed channel stays readable, under a name that nothing open has.
+        if found.is_empty() {
+            found = closed;
         }
         match (found.pop(), found.is_empty()) {
             (None, _) => Err(missing()),
@@ -137,17 +148,19 @@ impl Client {
                     .with(move |core| core.book.advance_tip(channel, seq, at, &copy))
                     .await?;
                 match applied {
-                    Ok(change) => {
-                        progress |= change.is_some();
+                    // Known: what came now was not verified, and may be something else.
+                    Ok(None) => break,
+                    Ok(Some(_)) => {
+                        progress = true;
+                        self.replica()
+                            .keep_ctl(LogId::Channel(channel), seq, at, rec)
+                            .await?;
                         break;
                     }
                     Err(CtlError::NeedIdentity { user, .. }) if self.learn(user).await? => {}
                     Err(error) => return Err(error.into()),
                 }
             }
-            self.replica()
-                .keep_ctl(LogId::Channel(channel), seq, at, rec)
-                .await?;
         }
         Ok(progress)
     }
@@ -193,9 +206,16 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn follow_mailbox(&self) -> Result<(), ClientError> {
-        let Some(log) = self.live().and_then(|ready| ready.mailbox) else {
+        let Some(ready) = self.live() else {
             return Ok(());
         };
+        let Some(log) = ready.mailbox else {
+            return Ok(());
+        };
+        let own = MailboxId::of(&self.info.account.user_id, &ready.path);
+        if log != LogId::Mailbox(own) {
+            return Err(ClientError::Answer);
+        }
         self.replica()
             .start_feed(self.info.handle.clone(), log, 0)
             .await?;

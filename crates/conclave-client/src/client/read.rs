@@ -3,8 +3,9 @@
 use super::Client;
 use crate::book::{Verdict, Verified};
 use crate::error::ClientError;
-use crate::event::{Age, VerifiedMessage};
+use crate::event::{Age, NoticeKind, VerifiedMessage};
 use crate::home::Account;
+use crate::replica::feed::FeedInfo;
 use conclave_proto::channel_log::{ChannelLog, Identities as _, ParsedCtl};
 use conclave_proto::entry::{Entry, EntryBody};
 use conclave_proto::frame::op::{Read, Who};
@@ -18,6 +19,9 @@ pub const HISTORY_MAX: u32 = 2_000;
 
 /// How many entries are asked for at once; the server gives what fits a frame.
 const PAGE: u32 = 256;
+
+/// The most pages that one call reads, whatever the server says of the rest.
+const PAGES_MAX: u32 = 1_024;
 
 /// Which part of a channel's past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +129,15 @@ impl Client {
         self.present(found).await
     }
 
+    /// Returns how far this machine's handles have got, and what their agents have not seen. Asks nobody.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn feeds(&self) -> Result<Vec<FeedInfo>, ClientError> {
+        let Account { user, machine, .. } = &self.info.account;
+        Ok(self.replica().feeds(format!("{user}/{machine}")).await?)
+    }
+
     /// Notes that the agent has a message.
     ///
     /// # Errors
@@ -172,9 +185,18 @@ impl Client {
     ) -> Result<Vec<Verified>, ClientError> {
         let (channel, log) = (*tip.id(), LogId::Channel(*tip.id()));
         let (mut found, max) = (Vec::new(), to_usize(max));
-        while found.len() < max {
-            let page = self.page(log, after, PAGE).await?;
+        for _ in 0..PAGES_MAX {
+            if found.len() >= max {
+                break;
+            }
+            let mut page = self.page(log, after, PAGE).await?;
             let last = page.next >= page.head || page.next <= after;
+            let mut reached = after;
+            page.entries.retain(|entry| {
+                let on = entry.seq > reached;
+                reached = reached.max(entry.seq);
+                on
+            });
             // The channel as it was before the page's first entry.
             let first = page
                 .entries
@@ -210,8 +232,12 @@ impl Client {
                 state = after;
                 match verdict {
                     Verdict::Message(message) => {
-                        self.replica().keep_message((*message).clone()).await?;
-                        found.push(*message);
+                        if self.replica().keep_message((*message).clone()).await? {
+                            found.push(*message);
+                        } else {
+                            let kind = NoticeKind::Replayed.as_str();
+                            tracing::warn!(kind, seq = entry.seq, "entry refused");
+                        }
                     }
                     Verdict::Need(crate::book::Need::Identity(user)) if tries == 0 => {
                         tries += 1;
@@ -251,8 +277,8 @@ fn judge_past(
 ) -> (Option<ChannelLog>, Verdict) {
     let verdict = match &entry.body {
         EntryBody::Ctl(rec) => {
-            // It was verified when the channel was read up to its newest record.
-            if let Ok(rec) = ParsedCtl::parse(rec).map(ParsedCtl::trust) {
+            // Read anew: it need not be what was verified when the channel was read to its end.
+            if let Ok(rec) = ParsedCtl::parse(rec).and_then(ParsedCtl::verify) {
                 state = match state {
                     None => ChannelLog::start(entry.seq, entry.at, &rec, book).ok(),
                     Some(mut log) => {

@@ -23,8 +23,15 @@ pub(crate) struct Feed {
     need: Option<Need>,
     /// It was asked for and could not be had.
     in_vain: bool,
+    /// How many batches came since the queue was empty.
+    batches: usize,
+    /// Too many came meanwhile: they are forgotten, and asked for again when the wait is over.
+    paused: bool,
     stored: u64,
 }
+
+/// How many batches wait while something is asked for; each is at most one frame.
+const BATCHES_MAX: usize = 64;
 
 #[derive(Debug)]
 enum Step {
@@ -38,6 +45,8 @@ impl Feed {
             queue: VecDeque::new(),
             need: None,
             in_vain: false,
+            batches: 0,
+            paused: false,
             stored: after,
         }
     }
@@ -46,9 +55,20 @@ impl Feed {
 impl Core {
     /// Takes what the link delivers.
     pub(super) fn take(&mut self, log: LogId, entries: Vec<Entry>, gap: Option<Gap>) {
-        if let Some(feed) = self.feeds.get_mut(&log) {
-            feed.queue.extend(gap.map(Step::Gap));
-            feed.queue.extend(entries.into_iter().map(Step::Entry));
+        let Some(feed) = self.feeds.get_mut(&log).filter(|feed| !feed.paused) else {
+            return;
+        };
+        feed.batches = if feed.queue.is_empty() {
+            0
+        } else {
+            feed.batches + 1
+        };
+        feed.queue.extend(gap.map(Step::Gap));
+        feed.queue.extend(entries.into_iter().map(Step::Entry));
+        if feed.batches > BATCHES_MAX {
+            feed.queue.clear();
+            feed.paused = true;
+            self.driver.input(Input::Unfollow { log });
         }
     }
 
@@ -83,7 +103,9 @@ impl Core {
             match step {
                 Step::Gap(gap) => {
                     reached = Some(gap.to);
-                    self.replica.reset_hold(log, gap.to + 1).await?;
+                    self.replica
+                        .reset_hold(log, gap.to.saturating_add(1))
+                        .await?;
                     self.tell(Event::Gap { log, gap });
                 }
                 Step::Entry(entry) => {
@@ -147,6 +169,11 @@ impl Core {
             Admitted::Replayed => {
                 let text = format!("{} used a message id or counter again", m.sender);
                 self.refuse(log, seq, NoticeKind::Replayed, text);
+                return Ok(());
+            }
+            Admitted::Forked => {
+                let text = "another message was shown in this place before".to_owned();
+                self.refuse(log, seq, NoticeKind::ServerFork, text);
                 return Ok(());
             }
             Admitted::New { missing } if missing > 0 => {
@@ -243,13 +270,17 @@ impl Core {
             }
             _ => false,
         };
-        for feed in self
+        for (log, feed) in self
             .feeds
-            .values_mut()
-            .filter(|feed| feed.need.as_ref() == Some(&need))
+            .iter_mut()
+            .filter(|(_, feed)| feed.need.as_ref() == Some(&need))
         {
             feed.need = None;
             feed.in_vain = !got && !unheard;
+            if std::mem::take(&mut feed.paused) {
+                let (log, after) = (*log, feed.stored);
+                self.driver.input(Input::Follow { log, after });
+            }
         }
     }
 

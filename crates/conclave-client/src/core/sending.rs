@@ -210,7 +210,7 @@ impl Core {
         let end = match result {
             Ok(Reply::Appended(appended)) => {
                 if own {
-                    lane.next_ctr = Some(lane.next_ctr.unwrap_or(1) + 1);
+                    lane.next_ctr = Some(lane.next_ctr.unwrap_or(1).saturating_add(1));
                 }
                 Some(Ok(appended))
             }
@@ -242,10 +242,7 @@ impl Core {
             None => Some(end),
         };
         if let Some(Err(reject)) = unheard {
-            let text = format!(
-                "message {} was not sent: {}",
-                parcel.draft.id, reject.message
-            );
+            let text = format!("message {} was not sent: {}", parcel.draft.id, reject.code);
             let kind = NoticeKind::NotSent;
             self.tell(Event::Notice(Notice {
                 kind,
@@ -285,7 +282,7 @@ impl Lane {
             parcel.reseals += 1;
             parcel.draft.sealed = None;
             if own {
-                self.next_ctr = reject.expected.or(Some(1));
+                self.next_ctr = Some(reject.expected.unwrap_or(1).max(1));
             }
             return None;
         }

@@ -24,6 +24,8 @@ pub enum Admitted {
     Known,
     /// Its id or counter was used in another place.
     Replayed,
+    /// Another message was shown in its place before.
+    Forked,
 }
 
 impl Replica {
@@ -41,12 +43,20 @@ impl Replica {
         .await
     }
 
-    /// Keeps a message of the past; counters cannot be judged where older ones are not held.
+    /// Keeps a message of the past; counters cannot be judged where older ones are not held. Returns
+    /// whether this message stands in this place now; if not, it was shown in another one before.
     ///
     /// # Errors
     /// [`ReplicaError`].
-    pub async fn keep_message(&self, m: Verified) -> Result<(), ReplicaError> {
-        self.call(move |db| insert(db, &m)).await
+    pub async fn keep_message(&self, m: Verified) -> Result<bool, ReplicaError> {
+        self.call(move |db| {
+            if insert(db, &m)? {
+                return Ok(true);
+            }
+            db.prepare_cached("SELECT 1 FROM message WHERE log = ?1 AND seq = ?2 AND hash = ?3")?
+                .exists(params![m.log.to_bytes(), int(m.seq), m.hash.as_bytes()])
+        })
+        .await
     }
 
     /// Forgets what was held before a hole in a log: from `first` on it is whole.
@@ -205,7 +215,8 @@ impl Replica {
     }
 }
 
-fn insert(db: &Connection, m: &Verified) -> Result<(), rusqlite::Error> {
+/// Inserts a message unless its place or id is taken; returns whether it did.
+fn insert(db: &Connection, m: &Verified) -> Result<bool, rusqlite::Error> {
     let body = m.body.to_bytes().unwrap_or_default();
     db.prepare_cached(
         "INSERT OR IGNORE INTO message VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)",
@@ -227,7 +238,7 @@ fn insert(db: &Connection, m: &Verified) -> Result<(), rusqlite::Error> {
         body.as_slice(),
         m.hash.as_bytes(),
     ])
-    .map(drop)
+    .map(|rows| rows > 0)
 }
 
 fn admit(db: &Connection, m: &Verified) -> Result<Admitted, rusqlite::Error> {
@@ -255,8 +266,10 @@ fn admit(db: &Connection, m: &Verified) -> Result<Admitted, rusqlite::Error> {
         Some(last) => m.ctr - last - 1,
         None => 0,
     };
-    insert(db, m)?;
-    Ok(Admitted::New { missing })
+    Ok(match insert(db, m)? {
+        true => Admitted::New { missing },
+        false => Admitted::Forked,
+    })
 }
 
 /// Reads a row; `None` if it is not of this version's form.

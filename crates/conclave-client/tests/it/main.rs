@@ -4,6 +4,8 @@
 
 mod dial;
 mod home;
+mod hostile;
+mod liar;
 mod owner;
 mod recovery;
 mod talk;
