@@ -16,11 +16,11 @@ pub mod keystore;
 mod link;
 mod links;
 pub mod onboard;
-pub mod origin;
 mod outbox;
 pub mod owner;
 pub mod replica;
 
 pub use client::{Client, Session};
+pub use conclave_proto::origin;
 pub use error::ClientError;
 pub use event::Event;

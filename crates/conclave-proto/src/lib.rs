@@ -21,6 +21,7 @@ pub mod key;
 pub mod limit;
 pub mod link;
 pub mod name;
+pub mod origin;
 pub mod record;
 pub mod reject;
 pub mod server_connection;

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-/// The port a server listens on unless told otherwise.
-pub const DEFAULT_PORT: u16 = 7420;
+pub use conclave_proto::origin::DEFAULT_PORT;
 
 /// The configuration of one server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -288,13 +287,13 @@ impl Config {
 
     /// Returns every origin clients may dial, the preferred one first, once the port is known.
     pub(crate) fn origins(&self, bound: SocketAddr) -> Result<Vec<Origin>, ConfigError> {
-        let scheme = match self.protection()? {
-            Protection::Clear => "http",
-            Protection::Files { .. } | Protection::SelfSigned => "https",
+        let tls = match self.protection()? {
+            Protection::Clear => false,
+            Protection::Files { .. } | Protection::SelfSigned => true,
         };
         let mut origins = Vec::new();
         for url in &self.public_urls {
-            let origin = Origin::parse(url).map_err(|source| ConfigError::PublicUrl {
+            let origin = Origin::from_url(url).map_err(|source| ConfigError::PublicUrl {
                 url: url.clone(),
                 source,
             })?;
@@ -302,10 +301,10 @@ impl Config {
         }
         let ip = bound.ip();
         if !ip.is_unspecified() {
-            origins.push(Origin::of_ip(scheme, ip, bound.port()));
+            origins.push(Origin::of_ip(tls, ip, bound.port()));
         }
         for name in ["127.0.0.1", "localhost", "[::1]"] {
-            origins.push(Origin::new(scheme, name, bound.port()));
+            origins.push(Origin::new(tls, name, bound.port()));
         }
         let mut seen = std::collections::HashSet::new();
         origins.retain(|origin| seen.insert(origin.clone()));

@@ -9,11 +9,11 @@ mod files;
 mod http;
 pub mod hub;
 pub mod identity;
-pub mod origin;
 mod server;
 pub mod store;
 mod tls;
 
+pub use conclave_proto::origin;
 pub use config::{Config, ConfigError};
 pub use hub::HubHandle;
 pub use server::{BuildError, RunError, Running, Server};

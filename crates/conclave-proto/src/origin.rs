@@ -1,9 +1,10 @@
-//! Where a server is: the scheme, host and port that a person typed, in the one form that is signed.
+//! Origins: the scheme, host and port by which a client dials a server, in the one form that is signed.
 //!
-//! The text form always has the port, as the server's challenge has it.
+//! Both sides put the origin into the handshake's transcript, so both read and write it here: lower
+//! case, always with the port. It is also what the `Host` header is checked against.
 
+use core::net::{IpAddr, Ipv6Addr};
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
 /// The port of a server when only a host is given.
@@ -35,6 +36,61 @@ pub enum BadOrigin {
 }
 
 impl Origin {
+    /// Makes the origin of a known host name.
+    #[must_use]
+    pub fn new(tls: bool, host: &str, port: u16) -> Self {
+        let host = host.to_ascii_lowercase().into();
+        Self { tls, host, port }
+    }
+
+    /// Makes the origin of an address.
+    #[must_use]
+    pub fn of_ip(tls: bool, ip: IpAddr, port: u16) -> Self {
+        match ip {
+            IpAddr::V4(ip) => Self::new(tls, &ip.to_string(), port),
+            IpAddr::V6(ip) => Self::new(tls, &format!("[{ip}]"), port),
+        }
+    }
+
+    /// Reads a URL, whose scheme must be there: `https://host[:port]`.
+    ///
+    /// # Errors
+    /// [`BadOrigin`].
+    pub fn from_url(text: &str) -> Result<Self, BadOrigin> {
+        match text.split_once("://") {
+            Some(_) => text.parse(),
+            None => Err(BadOrigin::Scheme(String::new())),
+        }
+    }
+
+    /// Returns whether a `Host` header names this origin.
+    #[must_use]
+    pub fn is_host(&self, header: &str) -> bool {
+        split_authority(header).is_ok_and(|(host, port)| {
+            host.eq_ignore_ascii_case(&self.host) && port.unwrap_or(self.usual_port()) == self.port
+        })
+    }
+
+    /// Returns the form for links: without the port where it is the scheme's.
+    #[must_use]
+    pub fn short(&self) -> String {
+        if self.port == self.usual_port() {
+            format!("{}://{}", self.scheme(), self.host)
+        } else {
+            self.to_string()
+        }
+    }
+
+    /// Returns the scheme's word.
+    #[must_use]
+    pub const fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
+
+    const fn usual_port(&self) -> u16 {
+        if self.tls { 443 } else { 80 }
+    }
+
     /// Returns whether the host is this machine, by address or as `localhost`.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
@@ -102,8 +158,7 @@ impl FromStr for Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}:{}", self.host, self.port)
+        write!(f, "{}://{}:{}", self.scheme(), self.host, self.port)
     }
 }
 
@@ -118,7 +173,10 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// Splits `host[:port]`; an IPv6 host keeps its brackets.
-pub(crate) fn split_authority(text: &str) -> Result<(&str, Option<u16>), BadOrigin> {
+///
+/// # Errors
+/// [`BadOrigin::Host`], [`BadOrigin::Port`].
+pub fn split_authority(text: &str) -> Result<(&str, Option<u16>), BadOrigin> {
     let end = if text.starts_with('[') {
         text.find(']').map(|at| at + 1).ok_or(BadOrigin::Host)?
     } else {
@@ -126,7 +184,7 @@ pub(crate) fn split_authority(text: &str) -> Result<(&str, Option<u16>), BadOrig
     };
     let (host, port) = text.split_at_checked(end).ok_or(BadOrigin::Host)?;
     let valid = if host.starts_with('[') {
-        bare(host).parse::<std::net::Ipv6Addr>().is_ok()
+        bare(host).parse::<Ipv6Addr>().is_ok()
     } else {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
         !host.is_empty() && host.bytes().all(plain)
