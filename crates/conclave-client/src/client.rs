@@ -411,11 +411,7 @@ impl Client {
 }
 
 /// Reads what was verified before; damaged records are left out and fetched again.
-async fn open_book(
-    replica: &Replica,
-    server: ServerId,
-    me: UserId,
-) -> Result<Book, ClientError> {
+async fn open_book(replica: &Replica, server: ServerId, me: UserId) -> Result<Book, ClientError> {
     let mut book = Book::new(server, me);
     let idents = replica.idents().await?;
     for chain in idents.chunk_by(|(a, _), (b, _)| a == b) {

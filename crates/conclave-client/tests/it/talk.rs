@@ -83,7 +83,11 @@ impl Machine {
             .unwrap()
     }
 
-    pub(crate) async fn session(&self, handle: &str, instance: u8) -> (Client, mpsc::Receiver<Event>) {
+    pub(crate) async fn session(
+        &self,
+        handle: &str,
+        instance: u8,
+    ) -> (Client, mpsc::Receiver<Event>) {
         let profile = self.home.servers().unwrap().pop().unwrap();
         let session = Session {
             handle: name(handle),

@@ -484,7 +484,8 @@ fn many_cuts_lose_and_repeat_nothing() {
         let mut jitter = conclave_proto::backoff::Jitter::new(seed);
         let mut pair = Pair::new(link_config());
         pair.follow();
-        pair.cuts.extend((0..20).map(|_| usize::try_from(jitter.up_to(15)).unwrap()));
+        pair.cuts
+            .extend((0..20).map(|_| usize::try_from(jitter.up_to(15)).unwrap()));
         for token in 0..40 {
             pair.append(token);
             let pause = jitter.up_to(3_000);

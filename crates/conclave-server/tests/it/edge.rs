@@ -256,12 +256,7 @@ async fn unauthenticated_connections_are_bounded_and_make_room_by_authenticating
     drop(idle);
     soon(waiting.read_to_end(&mut answer)).await.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200"));
-    assert!(
-        first
-            .call(Op::Who(Default::default()))
-            .await
-            .is_ok()
-    );
+    assert!(first.call(Op::Who(Default::default())).await.is_ok());
 }
 
 #[tokio::test]

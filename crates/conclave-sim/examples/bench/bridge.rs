@@ -32,16 +32,29 @@ impl Bridge {
             .expect("the binary starts");
         let input = child.stdin.take().expect("stdin is piped");
         let output = child.stdout.take().expect("stdout is piped");
-        Self { child, input, output: BufReader::new(output).lines(), id: 0 }
+        Self {
+            child,
+            input,
+            output: BufReader::new(output).lines(),
+            id: 0,
+        }
     }
 
     async fn write(&mut self, line: &Value) {
         let text = format!("{line}\n");
-        self.input.write_all(text.as_bytes()).await.expect("the bridge reads");
+        self.input
+            .write_all(text.as_bytes())
+            .await
+            .expect("the bridge reads");
     }
 
     async fn read(&mut self) -> Value {
-        let line = self.output.next_line().await.expect("the bridge writes").expect("a line");
+        let line = self
+            .output
+            .next_line()
+            .await
+            .expect("the bridge writes")
+            .expect("a line");
         serde_json::from_str(&line).unwrap_or_default()
     }
 
@@ -62,11 +75,13 @@ impl Bridge {
         let params = json!({"protocolVersion":"2025-11-25","capabilities":{},
             "clientInfo":{"name":"bench","version":"1"}});
         self.call("initialize", params).await;
-        self.write(&json!({"jsonrpc":"2.0","method":"notifications/initialized"})).await;
+        self.write(&json!({"jsonrpc":"2.0","method":"notifications/initialized"}))
+            .await;
     }
 
     async fn tool(&mut self, name: &str, arguments: Value) -> Value {
-        self.call("tools/call", json!({"name":name,"arguments":arguments})).await
+        self.call("tools/call", json!({"name":name,"arguments":arguments}))
+            .await
     }
 }
 
@@ -79,14 +94,23 @@ fn binary() -> Option<PathBuf> {
 /// Part `bridge`.
 pub(crate) async fn figures() {
     let Some(program) = binary() else {
-        return say("bridge: skipped, for there is no release binary (cargo build --release -p conclave)");
+        return say(
+            "bridge: skipped, for there is no release binary (cargo build --release -p conclave)",
+        );
     };
     let dir = tempfile::tempdir().expect("a temporary directory");
     let home = dir.path().join("home");
     let mut up = Command::new(&program)
         .arg("--config-dir")
         .arg(&home)
-        .args(["up", "--port", "0", "--user", "bench", "--recovery-key-file"])
+        .args([
+            "up",
+            "--port",
+            "0",
+            "--user",
+            "bench",
+            "--recovery-key-file",
+        ])
         .arg(dir.path().join("recovery"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -144,7 +168,8 @@ async fn latency(program: &Path, home: &Path) {
             a.id += 1;
             let arguments = json!({"channel": "general", "text": text});
             let params = json!({"name": "send_channel", "arguments": arguments});
-            a.write(&json!({"jsonrpc":"2.0","id":a.id,"method":"tools/call","params":params})).await;
+            a.write(&json!({"jsonrpc":"2.0","id":a.id,"method":"tools/call","params":params}))
+                .await;
             loop {
                 let line = b.read().await;
                 let pushed = line["method"] == "notifications/claude/channel";

@@ -3,10 +3,10 @@
 use crate::peer::{self, Account, Socket};
 use crate::process::Served;
 use crate::{give_up, say};
-use conclave_proto::frame::reply::Appended;
-use conclave_proto::frame::{Event, Outcome, Reply, ServerFrame};
 use conclave_proto::codec::Encoding;
 use conclave_proto::entry::{EntryBody, Header};
+use conclave_proto::frame::reply::Appended;
+use conclave_proto::frame::{Event, Outcome, Reply, ServerFrame};
 use conclave_proto::limit::FRAME_BYTES_MAX;
 use futures_util::{SinkExt as _, StreamExt as _};
 use minicbor::Decoder;
@@ -39,7 +39,10 @@ struct Stamps {
 impl Stamps {
     fn new(count: u64) -> Self {
         let one = || (0..count).map(|_| AtomicU64::new(0)).collect();
-        Self { start: Instant::now(), sent: (0..SENDERS).map(|_| one()).collect() }
+        Self {
+            start: Instant::now(),
+            sent: (0..SENDERS).map(|_| one()).collect(),
+        }
     }
 
     fn now(&self) -> u64 {
@@ -69,8 +72,12 @@ fn count(bytes: &[u8]) -> Option<(u64, u64)> {
 
 async fn receive(mut socket: Socket, seen: Arc<Seen>, mut reached: u64) {
     while let Some(Ok(message)) = socket.next().await {
-        let Message::Binary(bytes) = message else { continue };
-        let Some((first, n)) = count(&bytes) else { continue };
+        let Message::Binary(bytes) = message else {
+            continue;
+        };
+        let Some((first, n)) = count(&bytes) else {
+            continue;
+        };
         if first > reached + 1 {
             seen.holes.fetch_add(first - reached - 1, Ordering::Relaxed);
         }
@@ -89,7 +96,9 @@ async fn clocked(mut socket: Socket, stamps: Arc<Stamps>, mut stop: Receiver<()>
             _ = &mut stop => return taken,
             next = socket.next() => next,
         };
-        let Some(Ok(message)) = next else { return taken };
+        let Some(Ok(message)) = next else {
+            return taken;
+        };
         let now = stamps.now();
         let Ok(ServerFrame::Event(Event::Entries(batch))) =
             Encoding::Cbor.decode(&message.into_data(), FRAME_BYTES_MAX)
@@ -97,8 +106,12 @@ async fn clocked(mut socket: Socket, stamps: Arc<Stamps>, mut stop: Receiver<()>
             continue;
         };
         for entry in batch.entries {
-            let EntryBody::Env(env) = entry.body else { continue };
-            let Some(header) = Header::parse(&env.header) else { continue };
+            let EntryBody::Env(env) = entry.body else {
+                continue;
+            };
+            let Some(header) = Header::parse(&env.header) else {
+                continue;
+            };
             let (sender, n) = number(header.msg_id.as_bytes());
             if let Some(sent) = stamps.sent.get(sender).and_then(|all| all.get(n)) {
                 taken.push(now.saturating_sub(sent.load(Ordering::Relaxed)));
@@ -109,7 +122,9 @@ async fn clocked(mut socket: Socket, stamps: Arc<Stamps>, mut stop: Receiver<()>
 
 /// Which message of which sender an id names.
 fn number(id: &[u8; 16]) -> (usize, usize) {
-    let n = id[8..].iter().fold(0, |n, byte| n << 8 | usize::from(*byte));
+    let n = id[8..]
+        .iter()
+        .fold(0, |n, byte| n << 8 | usize::from(*byte));
     (usize::from(id[0]), n)
 }
 
@@ -141,7 +156,10 @@ async fn send(
         };
         while sent < due.min(messages.len()) {
             stamps.sent[usize::from(sender)][sent].store(stamps.now(), Ordering::Relaxed);
-            socket.feed(messages[sent].clone()).await.expect("the server takes it");
+            socket
+                .feed(messages[sent].clone())
+                .await
+                .expect("the server takes it");
             sent += 1;
         }
         socket.flush().await.expect("the server takes it");
@@ -156,8 +174,12 @@ async fn send(
             Pace::Window(_) => Duration::from_secs(30),
             Pace::Rate(_) => Duration::from_millis(2),
         };
-        let Ok(next) = tokio::time::timeout(wait, socket.next()).await else { continue };
-        let Some(Ok(message)) = next else { give_up("the server closed") };
+        let Ok(next) = tokio::time::timeout(wait, socket.next()).await else {
+            continue;
+        };
+        let Some(Ok(message)) = next else {
+            give_up("the server closed")
+        };
         if let Message::Binary(bytes) = message
             && let Ok(ServerFrame::Response(r)) = Encoding::Cbor.decode(&bytes, FRAME_BYTES_MAX)
         {
@@ -169,7 +191,11 @@ async fn send(
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small positive counts")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small positive counts"
+)]
 fn to_count(value: f64) -> usize {
     value as usize
 }
@@ -214,16 +240,21 @@ async fn conclave(user: &Account, receivers: usize, pace: Pace) -> Figures {
     for sender in 0..SENDERS {
         let (socket, who) = user.session(&format!("s{sender}")).await;
         let account = user.clone();
-        let signing =
-            tokio::task::spawn_blocking(move || account.messages(&who, sender, most));
-        ready.push((sender, socket, signing.await.expect("signing does not fail")));
+        let signing = tokio::task::spawn_blocking(move || account.messages(&who, sender, most));
+        ready.push((
+            sender,
+            socket,
+            signing.await.expect("signing does not fail"),
+        ));
     }
     let start = Instant::now();
     let until = start + Duration::from_secs_f64(SECONDS);
     let mut senders = Vec::new();
     for (sender, socket, messages) in ready {
         let stamps = Arc::clone(&stamps);
-        senders.push(tokio::spawn(send(socket, messages, sender, pace, until, stamps)));
+        senders.push(tokio::spawn(send(
+            socket, messages, sender, pace, until, stamps,
+        )));
     }
     let mut done = 0;
     for sender in senders {
@@ -320,7 +351,11 @@ pub(crate) async fn fan_out() {
         yard.kill().await;
         say(&format!(
             "{receivers} receivers x {SENDERS} senders, window {WINDOW}: {:.0} deliveries/s, {:.0} sends/s, p99 {:.0} ms, lost {}; plain broadcast {plain:.0} deliveries/s, {plain_sends:.0} sends/s; ratio {:.2}",
-            f.deliveries, f.sends, f.p99, f.lost, f.deliveries / plain.max(1.0)
+            f.deliveries,
+            f.sends,
+            f.p99,
+            f.lost,
+            f.deliveries / plain.max(1.0)
         ));
         if receivers == 100 {
             let rate = f.sends / 2.0 / f64::from(SENDERS);
@@ -360,7 +395,9 @@ pub(crate) async fn idle() {
     }
     let after = served.resident_kb();
     let each = ratio((after - before) * 10, 1.0) / ratio(SESSIONS, 1.0) / 10.0;
-    say(&format!("{SESSIONS} idle sessions: {each:.1} KB each ({before} KB -> {after} KB)"));
+    say(&format!(
+        "{SESSIONS} idle sessions: {each:.1} KB each ({before} KB -> {after} KB)"
+    ));
     served.kill().await;
 }
 
@@ -379,14 +416,18 @@ pub(crate) async fn storm() {
     let mut tasks = Vec::new();
     for n in 0..SESSIONS {
         let user = user.clone();
-        tasks.push(tokio::spawn(async move { user.follower(&format!("i{n}"), 0).await }));
+        tasks.push(tokio::spawn(async move {
+            user.follower(&format!("i{n}"), 0).await
+        }));
     }
     let mut back = Vec::new();
     for task in tasks {
         back.push(task.await.expect("a session comes back"));
     }
     let ms = start.elapsed().as_secs_f64() * 1000.0;
-    say(&format!("{SESSIONS} sessions dropped and back, following again: {ms:.0} ms"));
+    say(&format!(
+        "{SESSIONS} sessions dropped and back, following again: {ms:.0} ms"
+    ));
     served.kill().await;
 }
 
@@ -403,7 +444,14 @@ pub(crate) async fn fill(addr: SocketAddr, messages: u64) {
         let ready = signing.await.expect("signing does not fail");
         let until = Instant::now() + Duration::from_secs(600);
         let pace = Pace::Window(WINDOW);
-        senders.push(tokio::spawn(send(socket, ready, sender, pace, until, Arc::clone(&stamps))));
+        senders.push(tokio::spawn(send(
+            socket,
+            ready,
+            sender,
+            pace,
+            until,
+            Arc::clone(&stamps),
+        )));
     }
     for sender in senders {
         sender.await.expect("a sender ends");
@@ -416,7 +464,11 @@ async fn head(user: &Account) -> u64 {
     use conclave_proto::id::LogId;
     let (mut socket, _) = user.session("head").await;
     let log = LogId::Channel(user.channel);
-    let op = Op::Read(Read { log, after: u64::from(u32::MAX), limit: 1 });
+    let op = Op::Read(Read {
+        log,
+        after: u64::from(u32::MAX),
+        limit: 1,
+    });
     match peer::ask(&mut socket, op).await {
         Outcome::Ok(Reply::Page(page)) => page.head,
         other => give_up(&format!("{other:?}")),

@@ -26,8 +26,12 @@ pub(crate) fn give_up(why: &str) -> ! {
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let workers = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let Ok(runtime) = workers else { return say("no runtime") };
+    let workers = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let Ok(runtime) = workers else {
+        return say("no runtime");
+    };
     match args.first().map(String::as_str) {
         Some("serve") => runtime.block_on(process::serve(&args)),
         Some("broadcast") => runtime.block_on(yard::serve()),
@@ -37,7 +41,10 @@ fn main() {
 
 async fn run(parts: &[String]) {
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|p| p == part);
-    say(&format!("cores: {}", std::thread::available_parallelism().map_or(0, usize::from)));
+    say(&format!(
+        "cores: {}",
+        std::thread::available_parallelism().map_or(0, usize::from)
+    ));
     if wanted("fan") {
         fan::fan_out().await;
     }

@@ -44,10 +44,14 @@ fn name(text: &str) -> Name {
 
 /// Opens a WebSocket; with a subprotocol for our own servers.
 pub(crate) async fn open(addr: SocketAddr, subprotocol: Option<&str>) -> Socket {
-    let mut request = format!("ws://{addr}/").into_client_request().expect("a valid URL");
+    let mut request = format!("ws://{addr}/")
+        .into_client_request()
+        .expect("a valid URL");
     if let Some(text) = subprotocol {
         let value = text.parse().expect("a header value");
-        request.headers_mut().insert("sec-websocket-protocol", value);
+        request
+            .headers_mut()
+            .insert("sec-websocket-protocol", value);
     }
     let stream = TcpStream::connect(addr).await.expect("the server listens");
     stream.set_nodelay(true).expect("TCP has the option");
@@ -63,7 +67,9 @@ async fn frame(socket: &mut Socket) -> ServerFrame {
     loop {
         match socket.next().await {
             Some(Ok(Message::Binary(bytes))) => {
-                return Encoding::Cbor.decode(&bytes, FRAME_BYTES_MAX).expect("a frame");
+                return Encoding::Cbor
+                    .decode(&bytes, FRAME_BYTES_MAX)
+                    .expect("a frame");
             }
             Some(Ok(_)) => {}
             other => give_up(&format!("the socket ended: {other:?}")),
@@ -72,7 +78,12 @@ async fn frame(socket: &mut Socket) -> ServerFrame {
 }
 
 pub(crate) fn encode(frame: &ClientFrame) -> Message {
-    Message::Binary(Encoding::Cbor.encode(frame, FRAME_BYTES_MAX).expect("it fits").into())
+    Message::Binary(
+        Encoding::Cbor
+            .encode(frame, FRAME_BYTES_MAX)
+            .expect("it fits")
+            .into(),
+    )
 }
 
 async fn enter(
@@ -94,11 +105,19 @@ async fn enter(
         bindings: vec!["none".into()],
         agent: "bench".into(),
     };
-    socket.send(encode(&ClientFrame::Hello(hello.clone()))).await.expect("sent");
-    let ServerFrame::Challenge(challenge) = frame(socket).await else { give_up("no challenge") };
+    socket
+        .send(encode(&ClientFrame::Hello(hello.clone())))
+        .await
+        .expect("sent");
+    let ServerFrame::Challenge(challenge) = frame(socket).await else {
+        give_up("no challenge")
+    };
     let transcript = Transcript::new(&hello, &challenge, &[]);
     let auth = transcript.sign_client(&mode(challenge.server_id), secret);
-    socket.send(encode(&ClientFrame::Auth(auth))).await.expect("sent");
+    socket
+        .send(encode(&ClientFrame::Auth(auth)))
+        .await
+        .expect("sent");
     match frame(socket).await {
         ServerFrame::Ready(ready) => ready,
         other => give_up(&format!("{other:?}")),
@@ -113,7 +132,10 @@ fn getrandom(bytes: &mut [u8]) {
 
 /// Asks and waits; events in between are left aside.
 pub(crate) async fn ask(socket: &mut Socket, op: Op) -> conclave_proto::frame::Outcome {
-    socket.send(encode(&ClientFrame::Request(Request { id: u64::MAX, op }))).await.expect("sent");
+    socket
+        .send(encode(&ClientFrame::Request(Request { id: u64::MAX, op })))
+        .await
+        .expect("sent");
     loop {
         if let ServerFrame::Response(response) = frame(socket).await
             && response.id == u64::MAX
@@ -136,11 +158,14 @@ impl Account {
             let owners = vec![owner.owner_key()];
             let ek = EncryptionKey::new([1; 32]);
             let user = name("bench");
-            let claim =
-                MachineClaim::found(&server, &user, &owners, name("box"), ek, &machine);
-            build::genesis(server, user, owners, claim, &owner, UnixMs(1)).bytes().clone()
+            let claim = MachineClaim::found(&server, &user, &owners, name("box"), ek, &machine);
+            build::genesis(server, user, owners, claim, &owner, UnixMs(1))
+                .bytes()
+                .clone()
         };
-        let mode = |server| Mode::Register { genesis: genesis(server) };
+        let mode = |server| Mode::Register {
+            genesis: genesis(server),
+        };
         let ready = enter(&mut socket, &machine, name("maker"), mode).await;
         let channel = ChannelId::new([7; 16]);
         let body = CtlBody::Create {
@@ -151,12 +176,31 @@ impl Account {
             topic: None,
             limits: None,
         };
-        let author = Author { user: ready.user_id, path: ready.path, ident: ready.ident };
-        let ctl = Ctl { channel, after: None, body, author, ts: UnixMs(1) };
+        let author = Author {
+            user: ready.user_id,
+            path: ready.path,
+            ident: ready.ident,
+        };
+        let ctl = Ctl {
+            channel,
+            after: None,
+            body,
+            author,
+            ts: UnixMs(1),
+        };
         let rec = ctl.sign_machine(&machine).bytes().clone();
-        let op = CtlAppend { channel, rec, wraps: Vec::new(), invite_box: None };
+        let op = CtlAppend {
+            channel,
+            rec,
+            wraps: Vec::new(),
+            invite_box: None,
+        };
         ask(&mut socket, Op::CtlAppend(op)).await;
-        Self { addr, machine: Arc::new(machine), channel }
+        Self {
+            addr,
+            machine: Arc::new(machine),
+            channel,
+        }
     }
 
     /// Opens another session of the user.
@@ -176,7 +220,9 @@ impl Account {
 
     /// Signs `count` messages of one sender ahead of time; message `n` has the id `sender ‖ n`.
     pub(crate) fn messages(&self, ready: &Ready, sender: u8, count: u64) -> Vec<Message> {
-        let body = Body::text("x".repeat(TEXT_BYTES)).to_bytes().expect("a small body");
+        let body = Body::text("x".repeat(TEXT_BYTES))
+            .to_bytes()
+            .expect("a small body");
         let mut sid = [sender; 8];
         getrandom(&mut sid);
         let log = LogId::Channel(self.channel);
@@ -203,7 +249,10 @@ impl Account {
                     flags: 0,
                 };
                 let env = Envelope::clear(&header, body.clone(), &self.machine);
-                encode(&ClientFrame::Request(Request { id: n, op: Op::Append(Append { log, env }) }))
+                encode(&ClientFrame::Request(Request {
+                    id: n,
+                    op: Op::Append(Append { log, env }),
+                }))
             })
             .collect()
     }

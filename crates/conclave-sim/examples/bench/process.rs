@@ -28,7 +28,10 @@ impl Served {
             .expect("this program starts again");
         let out = child.stdout.take().expect("stdout is piped");
         let mut line = String::new();
-        BufReader::new(out).read_line(&mut line).await.expect("the child speaks");
+        BufReader::new(out)
+            .read_line(&mut line)
+            .await
+            .expect("the child speaks");
         let addr = line.trim().parse().expect("the child prints its address");
         Self { child, addr }
     }
@@ -51,7 +54,8 @@ impl Served {
 pub(crate) fn resident_kb(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|rest| rest.trim().split(' ').next()?.parse().ok()).unwrap_or(0)
+    line.and_then(|rest| rest.trim().split(' ').next()?.parse().ok())
+        .unwrap_or(0)
 }
 
 /// The role `serve DIR`: a server without rates, for one user with many sessions.

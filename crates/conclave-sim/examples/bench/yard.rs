@@ -28,7 +28,9 @@ pub(crate) async fn serve() {
 
 async fn client(stream: TcpStream, tell: broadcast::Sender<Message>) {
     stream.set_nodelay(true).ok();
-    let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { return };
+    let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else {
+        return;
+    };
     while let Some(Ok(message)) = socket.next().await {
         if message.len() == 1 {
             return receive(socket, tell.subscribe()).await;
@@ -48,7 +50,9 @@ async fn receive(
         return;
     }
     loop {
-        let Ok(message) = queue.recv().await else { continue };
+        let Ok(message) = queue.recv().await else {
+            continue;
+        };
         if socket.feed(message).await.is_err() {
             return;
         }
