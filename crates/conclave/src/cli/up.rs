@@ -10,10 +10,11 @@ use super::owner::{self, OwnerArgs};
 use super::serve;
 use crate::error::CliError;
 use crate::text;
-use conclave_client::Client;
 use conclave_client::client::Signer;
 use conclave_client::home::{Home, Profile};
 use conclave_client::onboard;
+use conclave_client::origin::Origin;
+use conclave_client::{Client, ClientError};
 use conclave_proto::channel_log::{ChannelLog, Role, Visibility};
 use conclave_proto::invite::Link;
 use conclave_proto::name::Name;
@@ -66,6 +67,10 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
         return demo::run(cx).await;
     }
     let home = open::home(cx)?;
+    if !home.root().join(SERVER_DIR).exists() {
+        // Nothing is left behind by a first start that cannot end well.
+        owner::check_handover(&args.owner)?;
+    }
     let last = last(home.root());
     let lan = args.lan || last.is_some_and(|last| last.lan);
     let port = args
@@ -95,7 +100,7 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
     let ended = serve::ended()?;
     let running = server.spawn();
     let entry = match (known, who, boot) {
-        (Some(entry), ..) => entry,
+        (Some(entry), ..) => moved(&home, entry, &origin)?,
         (None, Some(who), Some(boot)) => {
             let welcome = onboard::redeem(&home, &boot, who.user, who.machine, open::AGENT).await?;
             welcome.client.stop().await;
@@ -110,7 +115,7 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
     let general = general(&client).await?;
     let link = link(&home, &entry, &client, &general).await?;
     client.stop().await;
-    announce(cx, &entry, &origin, &link);
+    announce(cx, &entry, lan, &link);
     ended.await;
     running.shutdown().await.map_err(serve::stopped)
 }
@@ -143,6 +148,17 @@ fn lan_address() -> Result<IpAddr, CliError> {
         CliError::local(format!("this machine has no network address: {e}"))
             .hint("without --lan the server is for this machine alone")
     })
+}
+
+/// Notes where the server is from now on: the port, the address or TLS may have changed.
+fn moved(home: &Home, mut entry: Profile, origin: &str) -> Result<Profile, CliError> {
+    let origin: Origin = origin.parse().map_err(ClientError::from)?;
+    let urls = vec![origin.to_string()];
+    if entry.urls != urls {
+        entry.urls = urls;
+        home.save(&entry)?;
+    }
+    Ok(entry)
 }
 
 /// Finds #general, or makes it: private.
@@ -184,7 +200,8 @@ async fn link(
     Ok(link)
 }
 
-fn announce(cx: &Context, entry: &Profile, origin: &str, link: &Link) {
+fn announce(cx: &Context, entry: &Profile, lan: bool, link: &Link) {
+    let origin = open::name(entry);
     let account = entry.user.as_ref();
     let object = json!({
         "url": origin, "server_id": entry.id, "fingerprint": entry.key.fingerprint(),
@@ -192,9 +209,16 @@ fn announce(cx: &Context, entry: &Profile, origin: &str, link: &Link) {
         "channel": "general", "link": link.to_string(), "connect": connect_command(),
     });
     let you = account.map_or_else(String::new, |a| format!("{}/{}", a.user, a.machine));
+    let invite = match lan {
+        true => "From another machine, once: run `conclave join` there and give it this link",
+        false => {
+            "Only this machine reaches the server; `conclave up --lan` lets others in. A second account here, for\n\
+             example with --config-dir: run `conclave join` and give it this link"
+        }
+    };
     let text = format!(
         "\nServer   {origin}   (key {})\nYou      {you}\nChannel  #general (private; signed: the server can read)\n\n\
-         {}\n\nFrom another machine, once: run `conclave join` there and give it this link\n\n  {link}\n\n\
+         {}\n\n{invite}\n\n  {link}\n\n\
          Serving. Ctrl-C ends it; `conclave up` resumes.",
         entry.key.fingerprint(),
         connect_line(),

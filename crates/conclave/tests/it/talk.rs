@@ -77,6 +77,35 @@ fn up_resumes_with_the_same_server_account_and_history() {
 }
 
 #[test]
+fn up_elsewhere_takes_the_account_and_its_commands_along() {
+    let mut up = Up::start();
+    let before = up.ready.clone();
+    up.stop();
+    let _taken = std::net::TcpListener::bind(
+        before["url"]
+            .as_str()
+            .unwrap()
+            .trim_start_matches("http://"),
+    );
+    up.resume_with(&["--port", "0"]);
+    assert_ne!(up.ready["url"], before["url"]);
+    assert_ne!(
+        up.ready["link"], before["link"],
+        "a link to where nobody is"
+    );
+    up.home.run(&["send", "general", "moved"]).ok();
+    up.guest("bob", up.link());
+}
+
+#[test]
+fn a_first_up_that_cannot_hand_the_key_over_leaves_nothing_behind() {
+    let home = crate::world::Home::new();
+    home.run(&["up", "--port", "0", "--json"])
+        .refused(2, "usage");
+    assert!(!home.path().join("server").exists());
+}
+
+#[test]
 fn an_invite_link_with_two_uses_lets_two_people_in_and_no_third() {
     let up = Up::start();
     let made = up

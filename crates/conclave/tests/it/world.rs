@@ -160,6 +160,16 @@ impl Up {
 
     /// Starts the server again, on the same directory.
     pub(crate) fn resume(&mut self) {
+        let port: &[&str] = if self.ready.is_null() {
+            &["--port", "0"]
+        } else {
+            &[]
+        };
+        self.resume_with(port);
+    }
+
+    /// Starts the server again, with these arguments.
+    pub(crate) fn resume_with(&mut self, more: &[&str]) {
         self.server = None;
         let key = self.home.file("recovery.key");
         let mut args = vec![
@@ -172,9 +182,7 @@ impl Up {
             "--recovery-key-file",
             &key,
         ];
-        if self.ready.is_null() {
-            args.extend(["--port", "0"]);
-        }
+        args.extend(more);
         let (server, _) = Background::start(self.home.command(&args));
         self.ready = server.line();
         self.server = Some(server);
