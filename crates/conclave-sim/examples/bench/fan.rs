@@ -1,5 +1,6 @@
 //! Fan-out, sends, latency, idle memory, the reconnect storm.
 
+use crate::nats::{self, Nats};
 use crate::peer::{self, Account, Socket};
 use crate::process::Served;
 use crate::{give_up, say};
@@ -17,16 +18,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot::{self, Receiver};
 use tokio_tungstenite::tungstenite::Message;
 
-const SENDERS: u8 = 8;
-const WINDOW: usize = 64;
-const SECONDS: f64 = 3.0;
+pub(crate) const SENDERS: u8 = 8;
+pub(crate) const WINDOW: usize = 64;
+pub(crate) const SECONDS: f64 = 3.0;
 /// As many bytes as one of our entries has on the wire.
-const PLAIN_BYTES: usize = 512;
+pub(crate) const PLAIN_BYTES: usize = 512;
 
 /// What the receivers of one run saw.
 #[derive(Default)]
-struct Seen {
-    deliveries: AtomicU64,
+pub(crate) struct Seen {
+    pub(crate) deliveries: AtomicU64,
     holes: AtomicU64,
 }
 
@@ -201,7 +202,7 @@ fn to_count(value: f64) -> usize {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
-fn ratio(count: u64, seconds: f64) -> f64 {
+pub(crate) fn ratio(count: u64, seconds: f64) -> f64 {
     count as f64 / seconds
 }
 
@@ -279,7 +280,7 @@ async fn conclave(user: &Account, receivers: usize, pace: Pace) -> Figures {
 }
 
 /// Waits until so many deliveries were seen, or none came for a while; returns how many were.
-async fn settle(seen: &Seen, expected: u64) -> u64 {
+pub(crate) async fn settle(seen: &Seen, expected: u64) -> u64 {
     let (mut last, mut since) = (0, Instant::now());
     loop {
         let now = seen.deliveries.load(Ordering::Relaxed);
@@ -357,6 +358,16 @@ pub(crate) async fn fan_out() {
             f.lost,
             f.deliveries / plain.max(1.0)
         ));
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        match Nats::start(dir.path()).await {
+            None => say("NATS JetStream: skipped, for nats-server is not on PATH"),
+            Some(nats) => {
+                let (sends, deliveries) = nats::fan(&nats, receivers).await;
+                say(&format!(
+                    "  NATS JetStream, acknowledged before fsync: {deliveries:.0} deliveries/s, {sends:.0} sends/s"
+                ));
+            }
+        }
         if receivers == 100 {
             let rate = f.sends / 2.0 / f64::from(SENDERS);
             let open = conclave(&user, receivers, Pace::Rate(rate)).await;

@@ -6,6 +6,7 @@
 
 mod bridge;
 mod fan;
+mod nats;
 mod peer;
 mod process;
 mod yard;
