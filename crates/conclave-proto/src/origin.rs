@@ -67,7 +67,8 @@ impl Origin {
     #[must_use]
     pub fn is_host(&self, header: &str) -> bool {
         split_authority(header).is_ok_and(|(host, port)| {
-            host.eq_ignore_ascii_case(&self.host) && port.unwrap_or(self.usual_port()) == self.port
+            host.eq_ignore_ascii_case(&self.host)
+                && port.unwrap_or_else(|| self.usual_port()) == self.port
         })
     }
 
