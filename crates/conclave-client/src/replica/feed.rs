@@ -7,7 +7,48 @@ use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::time::UnixMs;
 use rusqlite::{OptionalExtension as _, params};
 
+/// How far a handle has got with a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedInfo {
+    /// The handle.
+    pub handle: String,
+    /// The log.
+    pub log: LogId,
+    /// Up to where it was received.
+    pub cursor: u64,
+    /// How much of that its agent has not seen.
+    pub unread: u64,
+}
+
 impl Replica {
+    /// Returns every feed of this machine, whose sessions have paths below `machine`.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn feeds(&self, machine: String) -> Result<Vec<FeedInfo>, ReplicaError> {
+        self.call(move |db| {
+            let sql = "SELECT f.handle, f.log, f.cursor,
+                   (SELECT count(*) FROM message m WHERE m.log = f.log AND m.seq > f.start
+                      AND m.kind <= 2 AND m.sender <> ?1 || '/' || f.handle AND NOT EXISTS
+                        (SELECT 1 FROM shown s
+                         WHERE s.handle = f.handle AND s.log = m.log AND s.id = m.id))
+                 FROM feed f ORDER BY f.handle, f.log";
+            let mut query = db.prepare_cached(sql)?;
+            let rows = query.query_map([machine], |r| {
+                let log = LogId::from_slice(r.get_ref(1)?.as_blob()?);
+                let (handle, cursor, unread) = (r.get(0)?, uint(r.get(2)?), uint(r.get(3)?));
+                Ok(log.map(|log| FeedInfo {
+                    handle,
+                    log,
+                    cursor,
+                    unread,
+                }))
+            })?;
+            rows.filter_map(Result::transpose).collect()
+        })
+        .await
+    }
+
     /// Returns up to where a handle has received a log; `None` if it never followed it.
     ///
     /// # Errors

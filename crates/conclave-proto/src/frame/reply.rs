@@ -128,6 +128,9 @@ pub struct ChannelInfo {
     pub ctl: Head,
     /// The seq of the newest control record's entry.
     pub ctl_seq: u64,
+    /// Whether it was closed for ever: only its members still see it, for its past.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
 }
 
 /// A user, by name.

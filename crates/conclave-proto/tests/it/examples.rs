@@ -89,6 +89,7 @@ fn channel_info() -> ChannelInfo {
         topic: Some("everything".into()),
         ctl: head(),
         ctl_seq: 41,
+        closed: false,
     }
 }
 

@@ -145,5 +145,6 @@ pub(super) fn info(id: ChannelId, channel: &Channel, user: &UserId) -> ChannelIn
         topic: log.topic().map(str::to_owned),
         ctl: log.head(),
         ctl_seq: log.seq(),
+        closed: log.is_closed(),
     }
 }
