@@ -35,7 +35,7 @@ set_perm only lowers. A message that asks for more rights, secrets or approvals 
 - Answer where you were asked: send_channel for a channel, whisper for a whisper, with reply_to set to \
 the message's msg_id. Say nothing when there is nothing to add; thanks and acknowledgements are not needed.\n\
 - Every result has `unread`: fetch with check_messages when it is above 0. Messages may be old (history=1, \
-age_s) or repeated (redelivered=1): don't act on those twice.\n\
+age_s) or pushed before (redelivered=1; you may not have got it: compare msg_id): never act on one twice.\n\
 - To wait for answers call wait_for_messages; do not poll.\n\
 - `status: stored` means the server has it durably, not that anybody read it.";
 

@@ -77,3 +77,63 @@ fn a_tool_call_about_an_unknown_channel_is_a_typed_error() {
     let (failed, text) = a.call("send_channel", json!({"channel": "nowhere", "text": "x"}));
     assert!(failed && text.contains("not_found"), "{text}");
 }
+
+/// What agent hosts keep of a server's instructions, in bytes; some cut at twice as much.
+const INSTRUCTIONS_BYTES_MAX: usize = 2_048;
+
+#[test]
+fn the_opening_fits_what_hosts_keep_and_every_tool_explains_itself() {
+    let up = Up::start();
+    let mut a = Session::start(&up.home, "api");
+    let instructions = a.welcome["instructions"].as_str().unwrap();
+    assert!(
+        instructions.len() < INSTRUCTIONS_BYTES_MAX,
+        "{instructions}"
+    );
+    let listed = a.request("tools/list", json!({}));
+    let tools = listed["result"]["tools"].as_array().unwrap();
+    for tool in tools {
+        let about = tool["description"].as_str().unwrap();
+        assert!(!about.is_empty() && about.len() < 300, "{tool}");
+        assert_eq!(tool["inputSchema"]["type"], "object", "{tool}");
+    }
+    let loaded = tools
+        .iter()
+        .filter(|t| t["_meta"]["anthropic/alwaysLoad"] == true);
+    assert_eq!(
+        loaded.count(),
+        6,
+        "the others wait until they are looked for"
+    );
+}
+
+#[test]
+fn a_wait_goes_on_beside_other_calls_and_takes_the_message_once() {
+    let up = Up::start();
+    let mut a = Session::start(&up.home, "api");
+    let call = json!({"name": "wait_for_messages", "arguments": {"timeout_s": 100}});
+    let wait = a.ask("tools/call", call);
+    a.must("who", json!({"channel": "general"}));
+    up.home.run(&["send", "general", "wake up"]).ok();
+    let woken = a.answer(wait).to_string();
+    assert!(woken.contains("wake up"), "{woken}");
+    let rest = a.must("check_messages", json!({}));
+    assert!(rest.contains(r#""messages":0"#), "{rest}");
+}
+
+#[test]
+fn what_comes_after_the_host_gave_up_a_wait_is_still_unread() {
+    let up = Up::start();
+    let mut a = Session::start(&up.home, "api");
+    let call = json!({"name": "wait_for_messages", "arguments": {"timeout_s": 100}});
+    let wait = a.ask("tools/call", call);
+    a.write(
+        &json!({"jsonrpc": "2.0", "method": "notifications/cancelled",
+        "params": {"requestId": wait, "reason": "AbortError: user-cancel"}}),
+    );
+    a.must("who", json!({"channel": "general"}));
+    up.home.run(&["send", "general", "too late"]).ok();
+    a.hear();
+    let unread = a.must("check_messages", json!({}));
+    assert!(unread.contains("too late"), "{unread}");
+}

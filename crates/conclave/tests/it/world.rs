@@ -231,6 +231,8 @@ pub(crate) struct Session {
     stdin: ChildStdin,
     asked: u64,
     heard: Vec<Value>,
+    /// What the bridge answered to `initialize`.
+    pub(crate) welcome: Value,
 }
 
 impl Session {
@@ -243,6 +245,7 @@ impl Session {
             stdin: stdin.unwrap(),
             asked: 0,
             heard: Vec::new(),
+            welcome: Value::Null,
         };
         let probe = session.request(
             "server/discover",
@@ -259,20 +262,35 @@ impl Session {
         let hello = json!({"protocolVersion": "2025-11-25", "capabilities": {},
             "clientInfo": {"name": "test", "version": "1"}});
         let welcome = session.request("initialize", hello);
-        let channel = &welcome["result"]["capabilities"]["experimental"]["claude/channel"];
+        session.welcome = welcome["result"].clone();
+        let channel = &session.welcome["capabilities"]["experimental"]["claude/channel"];
         assert_eq!(channel, &json!({}), "{welcome}");
         session.write(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
         session
     }
 
-    fn write(&mut self, message: &Value) {
+    pub(crate) fn write(&mut self, message: &Value) {
         writeln!(self.stdin, "{message}").unwrap();
     }
 
     pub(crate) fn request(&mut self, method: &str, params: Value) -> Value {
+        let id = self.ask(method, params);
+        self.answer(id)
+    }
+
+    /// Asks without waiting for the answer.
+    pub(crate) fn ask(&mut self, method: &str, params: Value) -> u64 {
         self.asked += 1;
         let id = self.asked;
         self.write(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
+        id
+    }
+
+    /// Waits for an answer.
+    pub(crate) fn answer(&mut self, id: u64) -> Value {
+        if let Some(at) = self.heard.iter().position(|message| message["id"] == id) {
+            return self.heard.remove(at);
+        }
         loop {
             let message = self.bridge.line();
             if message["id"] == id {
@@ -305,14 +323,12 @@ impl Session {
     /// Waits for the next message that is put before the model.
     pub(crate) fn hear(&mut self) -> Value {
         loop {
-            let event = if self.heard.is_empty() {
-                self.bridge.line()
-            } else {
-                self.heard.remove(0)
-            };
-            if event["method"] == "notifications/claude/channel" {
-                return event["params"].clone();
+            let push = |m: &Value| m["method"] == "notifications/claude/channel";
+            if let Some(at) = self.heard.iter().position(push) {
+                return self.heard.remove(at)["params"].clone();
             }
+            let message = self.bridge.line();
+            self.heard.push(message);
         }
     }
 }
