@@ -129,6 +129,10 @@ impl HubState {
         invite_box: Option<Blob>,
     ) -> Result<(), Reject> {
         let session = self.session(conn)?;
+        // A new machine is told to every channel at once, and only the owner makes it.
+        if !matches!(rec.body, CtlBody::Ident { .. }) {
+            self.take_token(now, conn)?;
+        }
         if rec.author.user != session.user {
             let text = "the record is by another user than this session's";
             return Err(Reject::new(Code::Unauthorized, text));

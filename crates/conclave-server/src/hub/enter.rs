@@ -18,6 +18,9 @@ use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, Now, UnixMs};
 use std::collections::BTreeSet;
 
+/// How many sessions of one user have, or had, a mailbox.
+const PATHS_MAX: usize = 1_024;
+
 impl HubState {
     pub(super) fn enter(&mut self, now: Now, conn: ConnId, entry: Box<Enter>) {
         if !self.conns.contains_key(&conn) {
@@ -95,6 +98,10 @@ impl HubState {
         let sessions = self.roster.of_machine(&hello.key);
         if !one_shot && !there && sessions >= self.settings.sessions_per_machine_max {
             let text = format!("a machine has at most {sessions} sessions");
+            return Err(Reject::new(Code::LimitReached, text));
+        }
+        if !one_shot && !account.paths.contains(&path) && account.paths.len() >= PATHS_MAX {
+            let text = format!("a user has at most {PATHS_MAX} handles; take one of them again");
             return Err(Reject::new(Code::LimitReached, text));
         }
         let mailbox = (!one_shot).then(|| MailboxId::of(&user, &path));

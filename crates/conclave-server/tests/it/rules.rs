@@ -297,6 +297,7 @@ fn a_session_that_sends_too_fast_is_told_when_to_go_on() {
     let ana = Person::new("ana", 10);
     let mut at = world.register(&ana, "work");
     world.create(&ana, &at, ROOM, Visibility::Private, "room");
+    world.pass(60_000);
     world.say(&mut at, ROOM, "1").unwrap();
     world.say(&mut at, ROOM, "2").unwrap();
     let env = at.message(ROOM, "3");
