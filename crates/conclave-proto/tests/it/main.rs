@@ -12,6 +12,7 @@ mod frames;
 mod identity;
 mod invite;
 mod link;
+mod names;
 mod pair;
 mod people;
 mod vectors;
