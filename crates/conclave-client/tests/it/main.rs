@@ -8,4 +8,5 @@ mod hostile;
 mod liar;
 mod owner;
 mod recovery;
+mod secrets;
 mod talk;

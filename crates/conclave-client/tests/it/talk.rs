@@ -53,7 +53,7 @@ impl World {
         self.running = Some(server.spawn());
     }
 
-    async fn down(&mut self) {
+    pub(crate) async fn down(&mut self) {
         self.running.take().unwrap().shutdown().await.unwrap();
     }
 
