@@ -102,7 +102,7 @@ pub async fn register(
     machine: Name,
     agent: &str,
 ) -> Result<Welcome, ClientError> {
-    let found = probe(origin, known_pin(home, origin)?).await?;
+    let found = meet(home, origin, Pin::FirstContact).await?;
     make_account(home, found, username, machine, agent, |_, _, genesis| {
         Mode::Register { genesis }
     })
@@ -311,15 +311,13 @@ fn keys(home: &Home, profile: &Profile) -> Result<MachineKeys, ClientError> {
     })
 }
 
-/// Returns the pin of a server known under this origin, or first contact.
-fn known_pin(home: &Home, origin: &Origin) -> Result<Pin, ClientError> {
+/// Returns who a server is: as it is pinned under this origin, unless another pin is to be met. What
+/// is pinned is not asked again here, for the handshake that follows proves it.
+async fn meet(home: &Home, origin: &Origin, pin: Pin) -> Result<Profile, ClientError> {
     let url = origin.to_string();
-    let known = home
-        .servers()?
-        .into_iter()
-        .find(|profile| profile.urls.contains(&url));
-    Ok(known.map_or(Pin::FirstContact, |p| Pin::Known {
-        key: p.key,
-        server_id: p.id,
-    }))
+    let mut known = home.servers()?.into_iter();
+    match known.find(|profile| profile.urls.contains(&url)) {
+        Some(known) if pin == Pin::FirstContact => Ok(known),
+        _ => probe(origin, pin).await,
+    }
 }

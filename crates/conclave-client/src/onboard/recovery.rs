@@ -1,6 +1,6 @@
 //! The way back with the owner key alone, when every machine of an account is lost.
 
-use super::{CONTACT, Welcome, keys, known_pin, probe};
+use super::{CONTACT, Welcome, keys, meet};
 use crate::client::{Client, Session};
 use crate::error::ClientError;
 use crate::home::{Account, Home, Profile};
@@ -33,11 +33,7 @@ pub async fn recover(
     owner: Owner,
     agent: &str,
 ) -> Result<Welcome, ClientError> {
-    let pin = match pin {
-        Pin::FirstContact => known_pin(home, origin)?,
-        pin => pin,
-    };
-    let mut profile = probe(origin, pin).await?;
+    let mut profile = meet(home, origin, pin).await?;
     if home.server(&profile.id)?.is_some_and(|p| p.user.is_some()) {
         let text = "this machine has an account on that server already";
         return Err(Reject::new(Code::NameTaken, text).into());
