@@ -4,6 +4,7 @@
 
 mod acts;
 mod bounds;
+mod config_doc;
 mod disk;
 mod drain;
 mod edge;
