@@ -21,6 +21,8 @@ mod man;
 mod open;
 mod owner;
 mod perm;
+#[cfg(test)]
+mod reference;
 mod register;
 mod send;
 mod serve;
@@ -100,7 +102,7 @@ enum Command {
     Invite(invite::Command),
     /// List the sessions that are there
     Who(who::Args),
-    /// End a session's subscription, or remove a user or machine from a channel
+    /// End a session's subscription to a channel, or remove a user from it
     Kick(kick::Args),
     /// Ban a user from a channel
     Ban(ban::BanArgs),
@@ -208,7 +210,7 @@ fn start_logs(cli: &Cli) {
 /// Runs one command, with a runtime where it needs one.
 fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
     let Some(command) = command else {
-        status::run(cx)?;
+        block_on(status::run(cx))?;
         if !cx.out.is_json() {
             cx.out
                 .talk(format_args!("\n{}", Cli::command().render_help()));
@@ -219,7 +221,7 @@ fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
         Command::Up(args) => block_on_many(up::run(cx, args)),
         Command::Serve(args) => block_on_many(serve::run(cx, args)),
         Command::Bridge(args) => block_on_stdio(bridge::run(cx, args)),
-        Command::Key(args) => block_on(key::run(cx, args)),
+        Command::Key(args) => key::run(cx, &args),
         Command::Register(args) => block_on(register::run(cx, args)),
         Command::Machine(command) => block_on(machine::run(cx, command)),
         Command::Join(args) => block_on(join::run(cx, args)),
@@ -237,7 +239,7 @@ fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
         Command::Admin(command) => block_on(admin::run(cx, command)),
         Command::Server(command) => block_on(server::run(cx, command)),
         Command::List(args) => block_on(list::run(cx, args)),
-        Command::Status => status::run(cx),
+        Command::Status => block_on(status::run(cx)),
         Command::Send(args) => block_on(send::run(cx, args)),
         Command::Tail(args) => block_on(tail::run(cx, args)),
         Command::Skill(args) => skill::run(cx, &args),

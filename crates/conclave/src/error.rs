@@ -34,6 +34,67 @@ pub(crate) enum Exit {
     Local = 8,
 }
 
+/// What only exists on this machine; every other code is the wire's ([`Code`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// The command line or an argument is wrong.
+    Usage,
+    /// Several things are meant by one name.
+    Ambiguous,
+    /// The server's key, or a user's id, is not the pinned one.
+    Pin,
+    /// The server's address is taken.
+    Listen,
+    /// Keys, configuration or disk.
+    Local,
+    /// No such server is known.
+    NoServer,
+    /// The server's audit log was changed.
+    Audit,
+    /// The demo did not get through.
+    Demo,
+}
+
+impl Own {
+    /// Every one.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Usage,
+        Self::Ambiguous,
+        Self::Pin,
+        Self::Listen,
+        Self::Local,
+        Self::NoServer,
+        Self::Audit,
+        Self::Demo,
+    ];
+
+    /// Returns the word that programs see.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Ambiguous => "ambiguous",
+            Self::Pin => "pin",
+            Self::Listen => "listen",
+            Self::Local => "local",
+            Self::NoServer => "no_server",
+            Self::Audit => "audit",
+            Self::Demo => "demo",
+        }
+    }
+
+    /// Returns how the process ends.
+    pub(crate) const fn exit(self) -> Exit {
+        match self {
+            Self::Usage | Self::Ambiguous => Exit::Usage,
+            Self::Pin => Exit::Unauthorised,
+            Self::Listen => Exit::Conflict,
+            Self::Local | Self::NoServer => Exit::Local,
+            Self::Audit | Self::Demo => Exit::Failure,
+        }
+    }
+}
+
 /// A command's failure, as people and programs see it.
 #[derive(Debug)]
 pub(crate) struct CliError {
@@ -50,25 +111,26 @@ pub(crate) struct CliError {
 }
 
 impl CliError {
-    /// Makes an error of its own code.
-    pub(crate) fn new(exit: Exit, code: &'static str, message: impl Into<String>) -> Self {
+    /// Makes an error of this machine's.
+    pub(crate) fn own(own: Own, message: impl Into<String>) -> Self {
         Self {
-            code: Cow::Borrowed(code),
+            code: Cow::Borrowed(own.as_str()),
             message: message.into(),
             hint: None,
             retry_after_ms: None,
-            exit,
+            exit: own.exit(),
         }
     }
 
     /// An argument that parses and yet makes no sense.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self::new(Exit::Usage, "usage", message)
+        Self::own(Own::Usage, message).hint("add --help to the command to see what it takes")
     }
 
     /// Keys, configuration or disk of this machine.
     pub(crate) fn local(message: impl Into<String>) -> Self {
-        Self::new(Exit::Local, "local", message)
+        Self::own(Own::Local, message)
+            .hint("check this machine: owner, permissions and free space of what is named")
     }
 
     /// A code of the wire's table, with its hint.
@@ -161,14 +223,15 @@ pub(crate) fn exit_of(code: &Code) -> Exit {
 
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
-        let (own, exit) = match &error {
-            ClientError::Home(_) | ClientError::Replica(_) => (Some("local"), Exit::Local),
+        let own = match &error {
+            ClientError::Home(_) | ClientError::Replica(_) => Some(Own::Local),
             ClientError::Down(DownReason::PinMismatch { .. }) | ClientError::PinChanged { .. } => {
-                (Some("pin"), Exit::Unauthorised)
+                Some(Own::Pin)
             }
-            ClientError::Ambiguous { .. } => (Some("ambiguous"), Exit::Usage),
-            other => (None, exit_of(&other.code())),
+            ClientError::Ambiguous { .. } => Some(Own::Ambiguous),
+            _ => None,
         };
+        let exit = own.map_or_else(|| exit_of(&error.code()), Own::exit);
         let reject = error.to_reject();
         let hint = match error.hint() {
             none if none.is_empty() => "do what the message says, then try again".to_owned(),
@@ -177,7 +240,7 @@ impl From<ClientError> for CliError {
         Self {
             code: own.map_or_else(
                 || Cow::Owned(error.code().as_str().to_owned()),
-                Cow::Borrowed,
+                |own| Cow::Borrowed(own.as_str()),
             ),
             message: own.map_or(reject.message, |_| chain(&error)),
             hint: Some(hint),

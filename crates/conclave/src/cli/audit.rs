@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::open::{self, Target};
-use crate::error::{CliError, Exit};
+use crate::error::{CliError, Own};
 use conclave_proto::body::Head;
 use conclave_proto::frame::reply::AuditPage;
 use conclave_proto::limit::PAGE_ENTRIES_MAX;
@@ -75,6 +75,6 @@ pub(crate) async fn run(cx: &Context, command: Command) -> Result<(), CliError> 
 }
 
 fn tampered(message: impl Into<String>) -> CliError {
-    CliError::new(Exit::Failure, "audit", message)
+    CliError::own(Own::Audit, message)
         .hint("the server's record was changed: compare with a backup of its database")
 }

@@ -173,6 +173,19 @@ const fn meta(name: Option<Name>, visibility: Option<Visibility>) -> CtlBody {
 /// Prints channels.
 pub(super) fn show(cx: &Context, channels: &[ChannelInfo]) {
     let objects: Vec<_> = channels.iter().map(object).collect();
+    table(cx, channels, &json!({"channels": objects}));
+}
+
+/// Prints channels as this machine knew them last, and says so.
+pub(super) fn show_known(cx: &Context, channels: &[ChannelInfo], why: &CliError) {
+    let objects: Vec<_> = channels.iter().map(object).collect();
+    cx.out.talk(format_args!(
+        "note: {why}; this is what this machine knew last"
+    ));
+    table(cx, channels, &json!({"channels": objects, "offline": true}));
+}
+
+fn table(cx: &Context, channels: &[ChannelInfo], object: &Value) {
     let row = |c: &ChannelInfo| {
         let topic = c
             .topic
@@ -197,7 +210,7 @@ pub(super) fn show(cx: &Context, channels: &[ChannelInfo]) {
         "members",
         "topic",
     ];
-    cx.out.table(head, &rows, &json!({"channels": objects}));
+    cx.out.table(head, &rows, object);
 }
 
 /// A channel, for programs.

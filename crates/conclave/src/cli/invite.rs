@@ -44,6 +44,7 @@ pub(crate) enum Command {
     /// Print the link of an invite that this machine made
     Show {
         /// The invite's id
+        #[arg(allow_hyphen_values = true)]
         id: String,
         #[command(flatten)]
         target: Target,
@@ -51,6 +52,7 @@ pub(crate) enum Command {
     /// Make a link worthless
     Revoke {
         /// The invite's id
+        #[arg(allow_hyphen_values = true)]
         id: String,
         #[command(flatten)]
         target: Target,

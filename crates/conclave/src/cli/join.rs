@@ -13,7 +13,7 @@ use conclave_client::onboard;
 use conclave_proto::channel_log::ChannelLog;
 use conclave_proto::invite::{BadLink, Link, LinkKind};
 use conclave_proto::name::Name;
-use serde_json::json;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 /// Arguments of `join`.
@@ -91,21 +91,38 @@ async fn by_invite(cx: &Context, args: &Args, link: &Link) -> Result<(), CliErro
 async fn as_machine(cx: &Context, args: &Args, link: &Link) -> Result<(), CliError> {
     let home = open::home(cx)?;
     let machine = machine_name(args.machine.as_deref())?;
+    let owner = owner::in_file(&args.owner)?;
     cx.out
         .talk("Waiting until the other machine has signed this one in …");
     let welcome = onboard::enrol(&home, link, machine, open::AGENT).await?;
+    let owners = owner::keys(&welcome.client).await;
     welcome.client.stop().await;
-    say_joined(cx, Some(&welcome.profile), None);
+    let level = owner::settle_enrolled(cx, owner, &home, &welcome.profile, &owners?)?;
+    let mut object = joined(Some(&welcome.profile), None);
+    if let Some(object) = object.as_object_mut() {
+        object.insert("level".to_owned(), json!(level.as_str()));
+    }
+    say(cx, Some(&welcome.profile), None, &object);
     Ok(())
 }
 
-fn say_joined(cx: &Context, server: Option<&Profile>, joined: Option<&ChannelLog>) {
+fn say_joined(cx: &Context, server: Option<&Profile>, channel: Option<&ChannelLog>) {
+    say(cx, server, channel, &joined(server, channel));
+}
+
+/// Where one is now, for programs.
+fn joined(server: Option<&Profile>, joined: Option<&ChannelLog>) -> Value {
     let account = server.and_then(|server| server.user.as_ref());
-    let object = json!({
+    json!({
         "server": server.map(open::name),
         "user": account.map(|a| &a.user), "machine": account.map(|a| &a.machine),
         "channel": joined.map(|log| json!({"id": log.id(), "name": log.name(), "visibility": log.visibility().as_str(), "mode": log.mode().as_str()})),
-    });
+    })
+}
+
+/// Says where one is now.
+fn say(cx: &Context, server: Option<&Profile>, joined: Option<&ChannelLog>, object: &Value) {
+    let account = server.and_then(|server| server.user.as_ref());
     let mut words = Vec::new();
     if let (Some(server), Some(account)) = (server, account) {
         words.push(format!(
@@ -118,7 +135,7 @@ fn say_joined(cx: &Context, server: Option<&Profile>, joined: Option<&ChannelLog
     if let Some(joined) = joined {
         words.push(format!("joined #{}", channel::called(joined.name())));
     }
-    cx.out.result(words.join("; "), &object);
+    cx.out.result(words.join("; "), object);
     if !cx.out.is_json() && server.is_some() {
         cx.out.talk(super::up::connect_line());
     }
@@ -167,7 +184,8 @@ pub(super) fn newcomer(
     Ok(Newcomer { user, machine })
 }
 
-fn machine_name(given: Option<&str>) -> Result<Name, CliError> {
+/// Returns what a machine is to be called: as was said, else as the network knows it.
+pub(super) fn machine_name(given: Option<&str>) -> Result<Name, CliError> {
     match given {
         Some(name) => Ok(Name::new(name)?),
         None => Ok(Name::slug(&config::host_name())),

@@ -3,6 +3,7 @@
 use super::Context;
 use super::open::{self, Target};
 use crate::error::CliError;
+use conclave_client::keystore::MachineKeys;
 use serde_json::json;
 
 /// Arguments of `key`.
@@ -12,21 +13,22 @@ pub(crate) struct Args {
     target: Target,
 }
 
-/// Prints the keys.
-pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
-    let (home, server) = open::server(cx, &args.target)?;
-    let client = open::connect(&home, &server).await?;
-    let machines = client.machines().await?;
-    client.stop().await;
-    let own = server.user.as_ref().map(|account| &account.machine);
-    let mine: Vec<_> = machines.iter().filter(|m| Some(&m.name) == own).collect();
-    let objects: Vec<_> = mine
+/// Prints the keys. They are here: no server is asked.
+pub(crate) fn run(cx: &Context, args: &Args) -> Result<(), CliError> {
+    let mut keys = Vec::new();
+    for (home, server) in open::accounts(cx, &args.target)? {
+        if let (Some(account), Some(own)) = (&server.user, MachineKeys::load(&home, &server.id)?) {
+            let key = own.signing.machine_key();
+            keys.push((open::name(&server), account.machine.clone(), key));
+        }
+    }
+    let objects: Vec<_> = keys
         .iter()
-        .map(|m| json!({"server": open::name(&server), "machine": m.name, "key": m.key}))
+        .map(|(server, machine, key)| json!({"server": server, "machine": machine, "key": key}))
         .collect();
-    let rows: Vec<_> = mine
+    let rows: Vec<_> = keys
         .iter()
-        .map(|m| [open::name(&server), m.name.to_string(), m.key.to_string()])
+        .map(|(server, machine, key)| [server.clone(), machine.to_string(), key.to_string()])
         .collect();
     cx.out.table(
         ["server", "machine", "key"],

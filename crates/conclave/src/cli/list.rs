@@ -3,7 +3,10 @@
 use super::Context;
 use super::channel;
 use super::open::{self, Target};
-use crate::error::CliError;
+use crate::error::{CliError, Exit};
+use conclave_client::{Client, Session};
+use conclave_proto::channel_log::ChannelLog;
+use conclave_proto::frame::reply::ChannelInfo;
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
@@ -12,9 +15,39 @@ pub(crate) struct Args {
     target: Target,
 }
 
-/// Lists.
+/// Lists; without a connection, what this machine knew last.
 pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
-    let joined = open::with(cx, &args.target, open::joined).await?;
-    channel::show(cx, &joined);
+    match open::with(cx, &args.target, open::joined).await {
+        Ok(joined) => channel::show(cx, &joined),
+        Err(error) if error.exit == Exit::Offline => {
+            let known = known(cx, &args.target).await?;
+            channel::show_known(cx, &known, &error);
+        }
+        Err(error) => return Err(error),
+    }
     Ok(())
+}
+
+async fn known(cx: &Context, target: &Target) -> Result<Vec<ChannelInfo>, CliError> {
+    let (home, server) = open::server(cx, target)?;
+    let session = Session::one_shot(open::AGENT)?;
+    let (client, _events) = Client::connect(&home, &server, session).await?;
+    let logs = client.known_channels().await;
+    client.stop().await;
+    let me = server.user.as_ref().map(|account| account.user_id);
+    let info = |log: &ChannelLog| ChannelInfo {
+        channel: *log.id(),
+        name: log.name().cloned(),
+        visibility: log.visibility().as_str().to_owned(),
+        mode: log.mode().as_str().to_owned(),
+        role: me.and_then(|me| log.role(&me)).map(|role| role.to_string()),
+        members: u32::try_from(log.members().len()).unwrap_or(u32::MAX),
+        topic: log.topic().map(str::to_owned),
+        ctl: log.head(),
+        ctl_seq: log.seq(),
+        closed: false,
+    };
+    let mut known: Vec<_> = logs?.iter().map(info).collect();
+    known.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(known)
 }

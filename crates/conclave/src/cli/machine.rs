@@ -1,11 +1,14 @@
 //! `conclave machine`: the machines of one's own account.
 
 use super::Context;
+use super::join;
 use super::open::{self, Target};
 use super::owner::{self, OwnerArgs};
-use crate::error::{CliError, Exit};
-use conclave_client::Event;
+use crate::error::CliError;
+use conclave_client::origin::{BadOrigin, Origin};
+use conclave_client::{Event, onboard};
 use conclave_proto::limit::ENROLMENT_MS;
+use conclave_proto::link::Pin;
 use conclave_proto::name::Name;
 use conclave_proto::reject::Code;
 use serde_json::json;
@@ -21,6 +24,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         owner: OwnerArgs,
     },
+    /// Come back into your account with the recovery key, on a machine that has no account there
+    Recover(Box<RecoverArgs>),
     /// List the machines of your account
     List {
         #[command(flatten)]
@@ -37,10 +42,30 @@ pub(crate) enum Command {
     },
 }
 
+/// Arguments of `machine recover`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RecoverArgs {
+    /// The server's URL, for example https://chat.example
+    #[arg(long, env = crate::config::ENV_SERVER, value_name = "URL")]
+    server: String,
+    /// The name of your account
+    #[arg(long, value_name = "NAME")]
+    user: String,
+    /// What to call this machine [default: its host name]
+    #[arg(long, value_name = "NAME")]
+    machine: Option<String>,
+    /// The fingerprint of the server's key; needed where the certificate is self-signed
+    #[arg(long, value_name = "FINGERPRINT", allow_hyphen_values = true)]
+    fingerprint: Option<String>,
+    #[command(flatten)]
+    owner: OwnerArgs,
+}
+
 /// Carries it out.
 pub(crate) async fn run(cx: &Context, command: Command) -> Result<(), CliError> {
     match command {
         Command::Add { target, owner } => add(cx, &target, &owner).await,
+        Command::Recover(args) => recover(cx, *args).await,
         Command::List { target } => {
             let machines =
                 open::with(cx, &target, async |client| Ok(client.machines().await?)).await?;
@@ -104,7 +129,7 @@ async fn add(cx: &Context, target: &Target, args: &OwnerArgs) -> Result<(), CliE
         }
     };
     let late = || {
-        CliError::new(Exit::Offline, "timeout", "no machine came")
+        CliError::coded(&Code::Timeout, "no machine came")
             .hint("run `conclave machine add` again and use the new link")
     };
     let request = tokio::time::timeout(Duration::from_millis(ENROLMENT_MS), request).await;
@@ -117,5 +142,37 @@ async fn add(cx: &Context, target: &Target, args: &OwnerArgs) -> Result<(), CliE
         format_args!("added {name}"),
         &json!({"added": name, "key": request.key}),
     );
+    Ok(())
+}
+
+/// Comes back with the recovery key, as a new machine of the account.
+async fn recover(cx: &Context, args: RecoverArgs) -> Result<(), CliError> {
+    let origin: Origin = args
+        .server
+        .parse()
+        .map_err(|e: BadOrigin| CliError::usage(e.to_string()))?;
+    let user = Name::new(&args.user)?;
+    let machine = join::machine_name(args.machine.as_deref())?;
+    let pin = args.fingerprint.map_or(Pin::FirstContact, Pin::Fingerprint);
+    let owner = owner::recovery(cx, &args.owner)?;
+    let home = open::home(cx)?;
+    let back = onboard::recover(
+        &home,
+        &origin,
+        pin,
+        user.clone(),
+        machine.clone(),
+        owner.clone(),
+        open::AGENT,
+    );
+    let welcome = back.await?;
+    welcome.client.stop().await;
+    owner::settle(cx, &args.owner, &home, &welcome.profile, &owner)?;
+    let server = open::name(&welcome.profile);
+    cx.out.result(
+        format_args!("you are {user}/{machine} on {server} again"),
+        &json!({"server": server, "user": user, "machine": machine}),
+    );
+    cx.out.talk("Remove the machines that you lost: `conclave machine list`, `conclave machine remove NAME`.");
     Ok(())
 }

@@ -1,15 +1,16 @@
 //! Opening the client library for one command: which server, and a session on it.
 
 use super::Context;
-use crate::error::{CliError, Exit};
+use crate::error::{CliError, Exit, Own};
 use conclave_client::home::{Home, Profile};
-use conclave_client::{Client, Event, Session};
+use conclave_client::{Client, ClientError, Event, Session};
 use conclave_proto::channel_log::{ChannelLog, Role};
 use conclave_proto::frame::reply::ChannelInfo;
+use conclave_proto::reject::{Code, Reject};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// How long a command waits for its session.
+/// How long a command waits for its session: until the first attempt has failed, or as long as this.
 const UP: Duration = Duration::from_secs(10);
 
 /// What this program calls itself to servers.
@@ -40,12 +41,8 @@ pub(crate) fn existing_home(cx: &Context) -> Result<Option<Home>, CliError> {
 /// Finds the one server that is meant.
 pub(crate) fn server(cx: &Context, target: &Target) -> Result<(Home, Profile), CliError> {
     let none = || {
-        CliError::new(
-            Exit::Local,
-            "no_server",
-            "this machine knows no such server",
-        )
-        .hint("run `conclave join` with an invite link, or `conclave up` for a server here")
+        CliError::own(Own::NoServer, "this machine knows no such server")
+            .hint("run `conclave join` with an invite link, or `conclave up` for a server here")
     };
     let home = existing_home(cx)?.ok_or_else(none)?;
     let mut servers = home.servers()?;
@@ -65,12 +62,23 @@ pub(crate) fn server(cx: &Context, target: &Target) -> Result<(Home, Profile), C
         [one] => Ok((home, one.clone())),
         several => {
             let names = several.iter().map(name).collect::<Vec<_>>().join(", ");
-            Err(
-                CliError::new(Exit::Usage, "ambiguous", "several servers are known")
-                    .hint(format!("choose one with --server: {names}")),
-            )
+            Err(CliError::own(Own::Ambiguous, "several servers are known")
+                .hint(format!("choose one with --server: {names}")))
         }
     }
+}
+
+/// Finds the servers that are meant where all will do: the one that is named, else every account.
+pub(crate) fn accounts(cx: &Context, target: &Target) -> Result<Vec<(Home, Profile)>, CliError> {
+    if target.server.is_some() {
+        return Ok(vec![server(cx, target)?]);
+    }
+    let Some(home) = existing_home(cx)? else {
+        return Ok(vec![server(cx, target)?]);
+    };
+    let mut servers = home.servers()?;
+    servers.retain(|server| server.user.is_some());
+    Ok(servers.into_iter().map(|s| (home.clone(), s)).collect())
 }
 
 /// What to call a server: the URL it is reached by.
@@ -95,9 +103,44 @@ pub(crate) async fn connect_hearing(
     server: &Profile,
 ) -> Result<(Client, mpsc::Receiver<Event>), CliError> {
     let session = Session::one_shot(AGENT)?;
-    let (client, events) = Client::connect(home, server, session).await?;
-    client.ready(UP).await?;
-    Ok((client, events))
+    let (client, mut events) = Client::connect(home, server, session).await?;
+    match up(&mut events, UP).await {
+        Ok(()) => Ok((client, events)),
+        Err(error) => {
+            client.stop().await;
+            Err(error)
+        }
+    }
+}
+
+/// Waits for a session's first attempt to end: a person would rather know at once than in a while.
+pub(crate) async fn up(
+    events: &mut mpsc::Receiver<Event>,
+    within: Duration,
+) -> Result<(), CliError> {
+    let first = async {
+        loop {
+            match events.recv().await {
+                Some(Event::Up(_)) => return Ok(()),
+                Some(Event::Down { reason, .. }) => return Err(ClientError::Down(reason)),
+                Some(_) => {}
+                None => return Err(ClientError::Closed),
+            }
+        }
+    };
+    let silent = || Err(Reject::new(Code::Offline, "the server does not answer").into());
+    let settled = tokio::time::timeout(within, first).await;
+    settled
+        .unwrap_or_else(|_| silent())
+        .map_err(|error| offline(error.into()))
+}
+
+/// Says of a server that cannot be reached what a person at a command line can do.
+fn offline(error: CliError) -> CliError {
+    if error.exit != Exit::Offline {
+        return error;
+    }
+    error.hint("check that the server runs and that its URL is right; `conclave status` shows what this machine has")
 }
 
 /// Does something on the server that is meant, and ends the session in either case.

@@ -3,15 +3,18 @@
 use super::Context;
 use super::open;
 use crate::error::CliError;
+use crate::output;
 use crate::prompt;
 use crate::text;
 use conclave_bridge::files;
-use conclave_bridge::policy::Policy;
+use conclave_bridge::policy::{Level, Policy};
 use conclave_client::client::Signer;
 use conclave_client::home::{Home, Profile};
 use conclave_client::owner::Owner;
 use conclave_client::{Client, ClientError};
 use conclave_proto::channel_log::CtlError;
+use conclave_proto::key::OwnerKey;
+use conclave_proto::reject::Code;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -62,14 +65,114 @@ pub(crate) fn hand_over(
     }
     cx.out.talk("Your recovery key, shown once. Write it down; it is the way back, and above every machine:");
     cx.out.talk(format_args!("\n  {}\n", *recovery));
+    offer_copy(cx, home, server, owner)?;
+    cx.out.talk(MAY_CONVERSE);
+    Ok(())
+}
+
+/// What a first policy means.
+const MAY_CONVERSE: &str =
+    "Peers may converse with your agents: `conclave perm show`, `conclave perm set`.";
+
+fn offer_copy(cx: &Context, home: &Home, server: &Profile, owner: &Owner) -> Result<(), CliError> {
     let question = "Passphrase for a copy on this machine (Enter: none; you will type the recovery key when asked):";
     let passphrase = prompt::secret(cx.out, question)?;
     if !passphrase.is_empty() {
         owner.save(home, &server.id, &passphrase)?;
     }
-    cx.out
-        .talk("Peers may converse with your agents: `conclave perm show`, `conclave perm set`.");
     Ok(())
+}
+
+/// Gets a recovery key on a machine that knows nothing yet: from the file, the person, or a pipe.
+pub(crate) fn recovery(cx: &Context, args: &OwnerArgs) -> Result<Owner, CliError> {
+    if let Some(owner) = in_file(args)? {
+        return Ok(owner);
+    }
+    let text = if output::interactive() {
+        prompt::secret(cx.out, "Recovery key:")?
+    } else {
+        prompt::piped()?
+    };
+    Ok(Owner::from_recovery(&text)?)
+}
+
+/// Settles a machine that came back by the owner key: the first policy, and a copy if wanted.
+pub(crate) fn settle(
+    cx: &Context,
+    args: &OwnerArgs,
+    home: &Home,
+    server: &Profile,
+    owner: &Owner,
+) -> Result<(), CliError> {
+    first_policy(home, server, owner)?;
+    if args.recovery_key_file.is_none() && output::interactive() {
+        offer_copy(cx, home, server, owner)?;
+    }
+    cx.out.talk(MAY_CONVERSE);
+    Ok(())
+}
+
+/// Signs the first policy on a machine that another one signed in, if its owner key is given now;
+/// returns the level that holds. Whatever goes wrong here, the machine is in: it is said, no more.
+pub(crate) fn settle_enrolled(
+    cx: &Context,
+    given: Option<Owner>,
+    home: &Home,
+    server: &Profile,
+    owners: &[OwnerKey],
+) -> Result<Level, CliError> {
+    let question = "Recovery key, to let peers converse with agents here (Enter: not now):";
+    let mut given = given;
+    if given.is_none() && output::interactive() {
+        let typed = prompt::secret(cx.out, question)?;
+        if !typed.is_empty() {
+            match Owner::from_recovery(&typed) {
+                Ok(owner) => given = Some(owner),
+                Err(error) => cx.out.talk(format_args!("warning: {error}")),
+            }
+        }
+    }
+    match given {
+        Some(owner) if owners.contains(&owner.secret().owner_key()) => {
+            first_policy(home, server, &owner)?;
+            cx.out.talk(MAY_CONVERSE);
+            return Ok(Level::Converse);
+        }
+        Some(_) => cx
+            .out
+            .talk("warning: this is not an owner key of this account"),
+        None => {}
+    }
+    cx.out.talk(
+        "Agents on this machine see what peers say and cannot answer: levels are signed with the owner key, which\n\
+         is not here. To let them answer: run `conclave perm set converse` and type your recovery key.",
+    );
+    Ok(Level::Notify)
+}
+
+/// Reads the owner key from the file, if one is named.
+pub(crate) fn in_file(args: &OwnerArgs) -> Result<Option<Owner>, CliError> {
+    let Some(path) = &args.recovery_key_file else {
+        return Ok(None);
+    };
+    let text = std::fs::read_to_string(path)
+        .map(Zeroizing::new)
+        .map_err(|e| CliError::local(format!("{}: {e}", path.display())))?;
+    Ok(Some(Owner::from_recovery(text.trim())?))
+}
+
+/// Returns the owner keys of one's own account.
+pub(crate) async fn keys(client: &Client) -> Result<Vec<OwnerKey>, CliError> {
+    Ok(client.own_identity().await?.owners().copied().collect())
+}
+
+/// Says that an owner key is somebody else's.
+pub(crate) fn not_yours() -> CliError {
+    CliError::coded(
+        &Code::Unauthorized,
+        "this is not an owner key of your account",
+    )
+    .hint("type the recovery key that was shown when the account was made")
 }
 
 /// Signs what holds until the human decides otherwise: peers may converse.
@@ -100,11 +203,8 @@ pub(crate) fn unlock(
     home: &Home,
     server: &Profile,
 ) -> Result<Owner, CliError> {
-    if let Some(path) = &args.recovery_key_file {
-        let text = std::fs::read_to_string(path)
-            .map(Zeroizing::new)
-            .map_err(|e| CliError::local(format!("{}: {e}", path.display())))?;
-        return Ok(Owner::from_recovery(text.trim())?);
+    if let Some(owner) = in_file(args)? {
+        return Ok(owner);
     }
     prompt::need_person("the owner key", "give --recovery-key-file FILE")?;
     if Owner::has_copy(home, &server.id)? {

@@ -4,11 +4,10 @@ use super::Context;
 use super::channel;
 use super::open::{self, Target};
 use super::owner::{self, OwnerArgs};
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
 use crate::text;
 use conclave_bridge::files;
 use conclave_bridge::policy::{Grant, Level, Levels, Scope};
-use conclave_client::Client;
 use conclave_client::home::{Home, Profile};
 use conclave_proto::key::OwnerKey;
 use conclave_proto::name::Name;
@@ -58,7 +57,7 @@ pub(crate) async fn run(cx: &Context, command: Command) -> Result<(), CliError> 
 async fn show(cx: &Context, target: &Target) -> Result<(), CliError> {
     let (home, server) = open::server(cx, target)?;
     let client = open::connect(&home, &server).await?;
-    let owners = owners(&client).await?;
+    let owners = owner::keys(&client).await?;
     let joined = open::joined(&client).await?;
     client.stop().await;
     let levels = levels(cx, &home, &server, &owners);
@@ -107,14 +106,9 @@ async fn set(cx: &Context, args: SetArgs) -> Result<(), CliError> {
         None if args.whispers => Scope::Whisper,
         None => Scope::Default,
     };
-    let owners = owners(&client).await?;
+    let owners = owner::keys(&client).await?;
     if !owners.contains(&owner.secret().owner_key()) {
-        return Err(CliError::new(
-            Exit::Unauthorised,
-            "unauthorized",
-            "this is not an owner key of your account",
-        )
-        .hint("type the recovery key that was shown when the account was made"));
+        return Err(owner::not_yours());
     }
     let mut policy = levels(cx, &home, &server, &owners).policy().clone();
     policy.at = text::now();
@@ -130,10 +124,6 @@ async fn set(cx: &Context, args: SetArgs) -> Result<(), CliError> {
         &json!({"level": level.as_str()}),
     );
     Ok(())
-}
-
-async fn owners(client: &Client) -> Result<Vec<OwnerKey>, CliError> {
-    Ok(client.own_identity().await?.owners().copied().collect())
 }
 
 /// Reads what holds; a policy that does not verify counts as none, and that is said.

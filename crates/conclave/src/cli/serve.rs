@@ -1,7 +1,8 @@
 //! `conclave serve`: a server in the foreground, until it is told to stop.
 
 use super::Context;
-use crate::error::{CliError, Exit, chain};
+use crate::error::{CliError, Own, chain};
+use conclave_proto::reject::Code;
 use conclave_server::config::Registration;
 use conclave_server::{BuildError, Config, ConfigError, RunError};
 use serde_json::json;
@@ -117,7 +118,7 @@ pub(super) fn not_built(error: &BuildError) -> CliError {
         BuildError::Config(ConfigError::Unprotected(_)) => CliError::usage(message)
             .hint("give --tls-cert and --tls-key, or --self-signed, or --behind-proxy"),
         BuildError::Config(_) => CliError::usage(message).hint("see `conclave serve --help`"),
-        BuildError::Bind { .. } => CliError::new(Exit::Conflict, "listen", message)
+        BuildError::Bind { .. } => CliError::own(Own::Listen, message)
             .hint("another program may use this port; choose one with --port or --listen"),
         BuildError::Identity(_) | BuildError::Tls(_) | BuildError::Store(_) => {
             CliError::local(message)
@@ -128,7 +129,7 @@ pub(super) fn not_built(error: &BuildError) -> CliError {
 
 /// Says that a server gave up.
 pub(super) fn stopped(error: RunError) -> CliError {
-    CliError::new(Exit::Failure, "internal", error.to_string()).hint("see the log above")
+    CliError::coded(&Code::Internal, error.to_string()).hint("see the log above")
 }
 
 /// Returns what ends when the process is asked to: interrupt or termination.

@@ -26,7 +26,7 @@ pub(crate) enum Command {
         /// The server's URL
         url: String,
         /// The fingerprint the operator told you
-        #[arg(long, value_name = "FINGERPRINT")]
+        #[arg(long, value_name = "FINGERPRINT", allow_hyphen_values = true)]
         fingerprint: Option<String>,
     },
 }

@@ -1,18 +1,69 @@
-//! `conclave status`: what this machine is, without asking anybody.
+//! `conclave status`: what this machine is, what it has read, and what waits to be sent.
+//!
+//! Everything but the connection and who is live comes from this machine's own disk.
 
 use super::Context;
+use super::channel;
 use super::open;
 use crate::error::CliError;
 use conclave_client::home::{Home, Profile};
 use conclave_client::owner::Owner;
+use conclave_client::replica::feed::FeedInfo;
+use conclave_client::{Client, Session};
+use conclave_proto::id::LogId;
+use conclave_proto::name::CLI_HANDLE;
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+/// How long a server may take to answer before it counts as unreachable.
+const PROBE: Duration = Duration::from_secs(3);
+
+/// What is known of a server.
+struct Known {
+    server: Profile,
+    /// Whether a sealed copy of the owner key is on this machine.
+    copy: bool,
+    connection: Connection,
+    sessions: BTreeMap<String, Handle>,
+}
+
+/// How the server answered.
+enum Connection {
+    Up,
+    Down(CliError),
+    /// It is only pinned.
+    NoAccount,
+}
+
+/// What one handle of this machine has read and has to send.
+#[derive(Default)]
+struct Handle {
+    /// Whether the server has a session of it now; unknown without a connection.
+    live: Option<&'static str>,
+    feeds: Vec<(String, FeedInfo)>,
+    waiting: u64,
+}
+
+impl Handle {
+    fn unread(&self) -> u64 {
+        self.feeds.iter().map(|(_, feed)| feed.unread).sum()
+    }
+
+    /// Whether something waits that no running session will send.
+    fn is_orphaned(&self) -> bool {
+        self.waiting > 0 && self.live.is_none()
+    }
+}
 
 /// Shows what this machine is.
-pub(crate) fn run(cx: &Context) -> Result<(), CliError> {
-    let known = match open::existing_home(cx)? {
-        Some(home) => known(&home)?,
-        None => Vec::new(),
-    };
+pub(crate) async fn run(cx: &Context) -> Result<(), CliError> {
+    let mut known = Vec::new();
+    if let Some(home) = open::existing_home(cx)? {
+        for server in home.servers()? {
+            known.push(look(&home, server).await?);
+        }
+    }
     let dir = cx.config_dir()?.display().to_string();
     let objects: Vec<_> = known.iter().map(object).collect();
     let object = json!({"dir": dir, "version": env!("CARGO_PKG_VERSION"), "servers": objects});
@@ -21,40 +72,155 @@ pub(crate) fn run(cx: &Context) -> Result<(), CliError> {
         cx.out.result(text, &object);
         return Ok(());
     }
-    let row = |(s, copy): &Known| {
-        let you = s
-            .user
-            .as_ref()
-            .map_or_else(|| "-".to_owned(), |a| format!("{}/{}", a.user, a.machine));
-        let copy = if *copy {
-            "on this machine"
-        } else {
-            "recovery key"
-        };
-        [open::name(s), you, copy.to_owned()]
-    };
     let rows: Vec<_> = known.iter().map(row).collect();
-    cx.out
-        .table(["server", "you are", "owner key"], &rows, &object);
+    let head = ["server", "you are", "owner key", "connection"];
+    cx.out.table(head, &rows, &object);
+    if !cx.out.is_json() {
+        show_sessions(cx, &known);
+    }
     Ok(())
 }
 
-/// A server, and whether a sealed copy of the owner key is on this machine.
-type Known = (Profile, bool);
-
-fn known(home: &Home) -> Result<Vec<Known>, CliError> {
-    let copy = |s: Profile| Ok((Owner::has_copy(home, &s.id)?, s));
-    let with_copy = home.servers()?.into_iter().map(copy);
-    with_copy
-        .map(|found| found.map(|(copy, s)| (s, copy)))
-        .collect()
+/// Reads what the disk says, and asks the server what only it can know.
+async fn look(home: &Home, server: Profile) -> Result<Known, CliError> {
+    let mut known = Known {
+        copy: Owner::has_copy(home, &server.id)?,
+        connection: Connection::NoAccount,
+        sessions: BTreeMap::new(),
+        server,
+    };
+    let Some(account) = &known.server.user else {
+        return Ok(known);
+    };
+    let session = Session::one_shot(open::AGENT)?;
+    let (client, mut events) = Client::connect(home, &known.server, session).await?;
+    let names: HashMap<_, _> = client
+        .known_channels()
+        .await?
+        .iter()
+        .map(|log| (*log.id(), format!("#{}", channel::called(log.name()))))
+        .collect();
+    for feed in client.feeds().await? {
+        let name = match &feed.log {
+            LogId::Channel(id) => names.get(id).cloned(),
+            LogId::Mailbox(_) => Some("whispers".to_owned()),
+        };
+        // A channel that this user has left is of no interest any more.
+        let Some(name) = name else { continue };
+        let handle = known.sessions.entry(feed.handle.clone()).or_default();
+        handle.feeds.push((name, feed));
+    }
+    for (handle, waiting) in client.waiting().await? {
+        known.sessions.entry(handle).or_default().waiting = waiting;
+    }
+    known.connection = match open::up(&mut events, PROBE).await {
+        Ok(()) => Connection::Up,
+        Err(error) => Connection::Down(error),
+    };
+    if let Connection::Up = known.connection {
+        for session in client.who(None).await? {
+            if session.path.user == account.user && session.path.machine == account.machine {
+                let handle = session.path.handle.to_string();
+                let live = if session.online { "online" } else { "away" };
+                known.sessions.entry(handle).or_default().live = Some(live);
+            }
+        }
+    }
+    client.stop().await;
+    Ok(known)
 }
 
-fn object((server, copy): &Known) -> Value {
+fn row(known: &Known) -> [String; 4] {
+    let account = known.server.user.as_ref();
+    let you = account.map_or_else(|| "-".to_owned(), |a| format!("{}/{}", a.user, a.machine));
+    let copy = match (account, known.copy) {
+        (None, _) => "-",
+        (_, true) => "on this machine",
+        (_, false) => "recovery key",
+    };
+    let connection = match &known.connection {
+        Connection::Up => "up".to_owned(),
+        Connection::Down(error) => format!("down: {error}"),
+        Connection::NoAccount => "-".to_owned(),
+    };
+    [open::name(&known.server), you, copy.to_owned(), connection]
+}
+
+/// Shows the handles of this machine, and what no running session will send.
+fn show_sessions(cx: &Context, known: &[Known]) {
+    let mut rows = Vec::new();
+    for (server, (name, handle)) in known
+        .iter()
+        .flat_map(|k| k.sessions.iter().map(move |s| (k, s)))
+    {
+        let read = |(name, feed): &(String, FeedInfo)| format!("{name} {}", feed.cursor);
+        let read: Vec<_> = handle.feeds.iter().map(read).collect();
+        rows.push([
+            name.clone(),
+            open::name(&server.server),
+            state(server, handle).to_owned(),
+            handle.unread().to_string(),
+            handle.waiting.to_string(),
+            read.join(", "),
+        ]);
+    }
+    if rows.is_empty() {
+        return;
+    }
+    let head = [
+        "session",
+        "server",
+        "state",
+        "unread",
+        "to send",
+        "received up to",
+    ];
+    cx.out.data("\n");
+    cx.out.table(head, &rows, &Value::Null);
+    for (name, handle) in known.iter().flat_map(|known| &known.sessions) {
+        if handle.is_orphaned() {
+            let carrier = match name.as_str() {
+                CLI_HANDLE => "the next `conclave` command that reaches the server".to_owned(),
+                name => format!("the next session of that name: `conclave bridge --as {name}`"),
+            };
+            let count = handle.waiting;
+            cx.out.talk(format_args!(
+                "note: {count} unsent of {name}; within a day they go out with {carrier}"
+            ));
+        }
+    }
+}
+
+/// What a session is doing, in a word.
+fn state(known: &Known, handle: &Handle) -> &'static str {
+    match (&known.connection, handle.live) {
+        (Connection::Up, None) => "ended",
+        (Connection::Up, Some(live)) => live,
+        (Connection::Down(_) | Connection::NoAccount, _) => "unknown",
+    }
+}
+
+fn object(known: &Known) -> Value {
+    let account = known.server.user.as_ref();
+    let connection = match &known.connection {
+        Connection::Up => json!({"state": "up"}),
+        Connection::Down(error) => {
+            json!({"state": "down", "error": error.code, "message": error.message})
+        }
+        Connection::NoAccount => json!({"state": "no_account"}),
+    };
+    let feed = |(name, feed): &(String, FeedInfo)| json!({"log": name, "cursor": feed.cursor, "unread": feed.unread});
+    let session = |(name, handle): (&String, &Handle)| {
+        json!({
+            "handle": name, "state": state(known, handle), "unread": handle.unread(),
+            "waiting": handle.waiting, "orphaned": handle.is_orphaned(),
+            "feeds": handle.feeds.iter().map(feed).collect::<Vec<_>>(),
+        })
+    };
     json!({
-        "server": open::name(server), "server_id": server.id,
-        "user": server.user.as_ref().map(|a| &a.user),
-        "machine": server.user.as_ref().map(|a| &a.machine),
-        "owner_key_copy": copy,
+        "server": open::name(&known.server), "server_id": known.server.id,
+        "user": account.map(|a| &a.user), "machine": account.map(|a| &a.machine),
+        "owner_key_copy": known.copy, "connection": connection,
+        "sessions": known.sessions.iter().map(session).collect::<Vec<_>>(),
     })
 }

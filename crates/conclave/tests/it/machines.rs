@@ -13,7 +13,13 @@ fn a_second_machine_is_signed_in_by_the_first_and_out_again() {
     let link = add.line()["link"].as_str().unwrap().to_owned();
     let lap = Home::new();
     let joined = lap.pipe(&["join", "-", "--machine", "lap", "--json"], &link);
-    assert_eq!(joined.ok().json()["user"], "alice");
+    let joined = joined.ok();
+    assert_eq!(joined.json()["user"], "alice");
+    assert_eq!(joined.json()["level"], "notify");
+    assert!(
+        joined.stderr.contains("conclave perm set converse"),
+        "{joined:?}"
+    );
     assert_eq!(add.line()["added"], "lap");
     lap.run(&["send", "general", "from lap"]).ok();
     up.home
@@ -21,6 +27,28 @@ fn a_second_machine_is_signed_in_by_the_first_and_out_again() {
         .ok();
     lap.run(&["send", "general", "still here?", "--json"])
         .refused(5, "unknown_key");
+}
+
+#[test]
+fn a_second_machine_that_is_given_the_recovery_key_may_converse_at_once() {
+    let up = Up::start();
+    let key = up.home.file("recovery.key");
+    let add = ["machine", "add", "--json", "--recovery-key-file", &key];
+    let (add, _) = Background::start(up.home.command(&add));
+    let link = add.line()["link"].as_str().unwrap().to_owned();
+    let lap = Home::new();
+    let args = [
+        "join",
+        "-",
+        "--machine",
+        "lap",
+        "--recovery-key-file",
+        &key,
+        "--json",
+    ];
+    assert_eq!(lap.pipe(&args, &link).ok().json()["level"], "converse");
+    let shown = lap.run(&["perm", "show", "--json"]).ok().json();
+    assert_eq!(shown["levels"][0]["level"], "converse", "{shown}");
 }
 
 #[test]

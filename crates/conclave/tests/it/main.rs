@@ -2,11 +2,15 @@
 
 #![cfg(test)]
 
+mod accounts;
 mod bridges;
 mod demo;
 mod help;
 mod machines;
+mod members;
+mod offline;
 mod python;
 mod refusals;
 mod talk;
+mod tls;
 mod world;

@@ -116,6 +116,36 @@ fn a_new_account_without_a_terminal_needs_a_file_for_its_recovery_key() {
 }
 
 #[test]
+fn a_lapsed_link_is_worthless() {
+    let up = Up::start();
+    let args = ["invite", "create", "general", "--expires", "1s", "--json"];
+    let made = up.home.run(&args).ok().json();
+    let lapsed = || {
+        let list = up
+            .home
+            .run(&["invite", "list", "general", "--json"])
+            .ok()
+            .json();
+        let invites = list["invites"].as_array().unwrap().clone();
+        invites
+            .iter()
+            .any(|i| i["id"] == made["id"] && i["live"] == false)
+    };
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !lapsed() {
+        assert!(std::time::Instant::now() < patience, "it never lapses");
+    }
+    let outcome = join(&Home::new(), "bob", made["link"].as_str().unwrap());
+    outcome.refused(4, "invite_invalid");
+    assert!(
+        outcome.json()["hint"]
+            .as_str()
+            .unwrap()
+            .contains("new invite")
+    );
+}
+
+#[test]
 fn an_invite_that_would_have_lapsed_already_is_not_made() {
     let up = Up::start();
     let args = ["invite", "create", "general", "--expires", "0s", "--json"];

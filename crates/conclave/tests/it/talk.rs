@@ -1,16 +1,7 @@
 //! Two people, two machines, one server: the commands that carry words.
 
-use crate::world::{Background, Up, join};
+use crate::world::{Background, Up, join, texts};
 use serde_json::Value;
-
-fn texts(outcome: &crate::world::Outcome) -> Vec<String> {
-    let object = outcome.json();
-    let messages = object["messages"].as_array().unwrap();
-    messages
-        .iter()
-        .map(|m| m["text"].as_str().unwrap().to_owned())
-        .collect()
-}
 
 #[test]
 fn messages_go_both_ways_between_two_machines() {

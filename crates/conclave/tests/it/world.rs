@@ -208,6 +208,38 @@ impl Up {
     }
 }
 
+/// `conclave serve` on a free loopback port, and what it printed.
+pub(crate) struct Serve {
+    pub(crate) ready: Value,
+    _server: Background,
+    _home: Home,
+}
+
+impl Serve {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let home = Home::new();
+        let base = ["serve", "--listen", "127.0.0.1:0", "--json"];
+        let (server, _) = Background::start(home.command(&[&base, args].concat()));
+        Self {
+            ready: server.line(),
+            _server: server,
+            _home: home,
+        }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        self.ready["url"].as_str().unwrap()
+    }
+}
+
+/// The texts that `tail --json` printed.
+pub(crate) fn texts(outcome: &Outcome) -> Vec<String> {
+    let object = outcome.json();
+    let messages = object["messages"].as_array().unwrap();
+    let text = |message: &Value| message["text"].as_str().unwrap().to_owned();
+    messages.iter().map(text).collect()
+}
+
 /// `conclave join -` with the link piped in.
 pub(crate) fn join(home: &Home, user: &str, link: &str) -> Outcome {
     let key = home.file("recovery.key");

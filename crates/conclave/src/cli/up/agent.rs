@@ -1,7 +1,7 @@
 //! One agent session of the demo: a real `conclave bridge` process, driven over MCP on its standard
 //! input and output exactly as Claude Code does.
 
-use crate::error::{CliError, Exit};
+use crate::error::{CliError, Own};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -167,5 +167,5 @@ fn as_tag(event: &Value) -> String {
 }
 
 fn broken(what: impl Into<String>) -> CliError {
-    CliError::new(Exit::Failure, "demo", what).hint("run again with -v and report what it says")
+    CliError::own(Own::Demo, what).hint("run again with -v and report what it says")
 }
