@@ -8,6 +8,7 @@ use conclave_proto::id::LogId;
 use conclave_proto::time::UnixMs;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use std::collections::HashMap;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 const SCHEMA: &str = include_str!("schema.sql");
@@ -54,6 +55,7 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        make_private(path);
         let mut db = Connection::open(path)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
@@ -72,6 +74,13 @@ impl SqliteStore {
             cache: Cache::default(),
         })
     }
+}
+
+/// Makes a new database its owner's alone, whatever the directory and the umask allow; SQLite gives
+/// the files beside it the same mode. What fails here fails again, with a reason, when it is opened.
+fn make_private(path: &Path) {
+    let mut options = std::fs::OpenOptions::new();
+    drop(options.write(true).create_new(true).mode(0o600).open(path));
 }
 
 fn migrate(db: &mut Connection) -> Result<(), StoreError> {

@@ -69,6 +69,22 @@ fn s7_the_servers_database_holds_nothing_that_lets_anybody_join() {
     }
 }
 
+#[test]
+fn the_database_is_its_owners_alone_in_a_directory_of_others() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let store = SqliteStore::open(&dir.path().join("store.db")).unwrap();
+    let mut world = World::with(settings(), Box::new(store));
+    world.register(&Person::new("ana", 10), "work");
+    let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+    assert!(files.len() > 1, "the log beside it is there");
+    for file in files {
+        let meta = file.unwrap().metadata().unwrap();
+        assert_eq!(meta.mode() & 0o077, 0);
+    }
+}
+
 /// A store whose commits fail as told: 0 not at all, 1 full, 2 failed, 3 unknown.
 struct Failing {
     inner: MemoryStore,
