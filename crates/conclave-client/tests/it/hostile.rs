@@ -557,6 +557,9 @@ async fn a_mailbox_that_is_not_this_sessions_is_not_followed() {
 #[tokio::test]
 async fn the_past_is_judged_as_strictly_as_the_present() {
     let scene = Scene::following().await;
+    // Bob knows who Eve is: from another channel, say.
+    let eve = *scene.eve.log.user_id();
+    scene.bob.identity_head(eve).await.unwrap();
     let body = CtlBody::Add {
         user: *scene.eve.log.user_id(),
         ident: scene.eve.log.head(),
