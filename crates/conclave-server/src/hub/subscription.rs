@@ -20,7 +20,6 @@ use conclave_proto::frame::reply::{Reply, Subscribed};
 use conclave_proto::id::{LogId, UserId};
 use conclave_proto::limit::{FRAME_BYTES_MAX, PAGE_ENTRIES_MAX, SUBSCRIPTIONS_MAX};
 use conclave_proto::reject::{Code, Reject};
-use conclave_proto::time::Mono;
 
 /// One connection's place in one log.
 #[derive(Debug)]
@@ -131,10 +130,16 @@ impl HubState {
         conn.is_some_and(|conn| conn.subs.remove(log).is_some())
     }
 
-    /// Ends a subscription and says so.
+    /// Ends a subscription and says so. Who does not read is closed instead, and finds out when it
+    /// comes back: it must not go on believing that it follows the log.
     pub(super) fn drop_subscription(&mut self, conn: ConnId, log: LogId, reason: Reject) {
-        if self.unsubscribe(conn, &log) {
+        if !self.unsubscribe(conn, &log) {
+            return;
+        }
+        if self.conns.get(&conn).is_some_and(Conn::has_room) {
             self.tell(conn, &Event::Dropped(Dropped { log, reason }));
+        } else {
+            self.end(self.last, conn, Close::Slow, reason);
         }
     }
 
@@ -335,7 +340,7 @@ impl HubState {
         let reject = Reject::new(Code::Internal, "the server could not read the log");
         match purpose {
             Purpose::Answer(id) | Purpose::Invite(id, _) => self.refuse(conn, id, reject),
-            Purpose::Follow(_) => self.end(Mono(0), conn, Close::Restarted, reject),
+            Purpose::Follow(_) => self.end(self.last, conn, Close::Restarted, reject),
         }
     }
 

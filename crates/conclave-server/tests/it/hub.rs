@@ -214,6 +214,27 @@ fn a_removed_member_gets_the_record_and_nothing_after_it() {
 }
 
 #[test]
+fn a_removed_member_that_does_not_read_is_closed() {
+    let (mut world, (ana, mut at), (bob, bt), head) = room();
+    let text = "x".repeat(20_000);
+    while world.state.stats().stalled == 0 {
+        world.say(&mut at, ROOM, &text).unwrap();
+        let conn = at.conn;
+        world.step(Command::Wrote {
+            conn,
+            frames: 1,
+            bytes: 30_000,
+        });
+    }
+    let body = CtlBody::Remove {
+        user: bob.id(),
+        kind: RemoveKind::Kick,
+    };
+    world.ctl(&ana, &at, ROOM, Some(head), body).unwrap();
+    assert_eq!(world.closed(bt.conn), Some(Close::Slow));
+}
+
+#[test]
 fn a_defaulted_handle_is_numbered_and_a_pinned_one_refused() {
     let mut world = World::new();
     let ana = Person::new("ana", 10);
