@@ -1,5 +1,5 @@
 //! A real server behind [`Fabric`]: the client's handle, the policy's files, and a snapshot of what is
-//! known, which the tasks in [`watch`] keep.
+//! known, which the tasks in `watch` keep.
 
 mod moderate;
 mod watch;

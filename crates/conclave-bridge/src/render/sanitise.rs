@@ -51,7 +51,7 @@ pub struct Clean {
 }
 
 /// Cleans `text`: line ends unified, invisible and control code points dropped and counted, composed
-/// (NFC), `<` escaped where one of [`TAGS`] follows.
+/// (NFC), `<` escaped where one of `TAGS` follows.
 #[must_use]
 pub fn sanitise(text: &str) -> Clean {
     let mut kept = String::with_capacity(text.len());

@@ -45,7 +45,7 @@ pub(crate) enum Command {
 /// Arguments of `machine recover`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RecoverArgs {
-    /// The server's URL, for example https://chat.example
+    /// The server's URL, for example `https://chat.example`
     #[arg(long, env = crate::config::ENV_SERVER, value_name = "URL")]
     server: String,
     /// The name of your account

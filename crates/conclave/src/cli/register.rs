@@ -12,7 +12,7 @@ use serde_json::json;
 /// Arguments of `register`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The server's URL, for example https://chat.example
+    /// The server's URL, for example `https://chat.example`
     server: String,
     /// The name of the account [default: $USER]
     #[arg(long, value_name = "NAME")]
