@@ -1,9 +1,9 @@
 //! Why a call of the client fails, with the code and hint that tools and the command line show.
 
 use crate::dial::DialError;
-use crate::home::HomeError;
+use crate::home::{HomeError, Profile};
 use crate::origin::BadOrigin;
-use crate::owner::OwnerError;
+use crate::owner::{Owner, OwnerError};
 use crate::replica::ReplicaError;
 use conclave_proto::channel_log::CtlError;
 use conclave_proto::identity_log::BadIdentity;
@@ -74,6 +74,17 @@ pub enum ClientError {
     /// The owner key is needed, and was not given or is not the account's.
     #[error("this needs the owner key of the account")]
     OwnerKey,
+    /// An account was made, or may have been, and what had to follow failed. Its owner key is nowhere
+    /// else: hand it over, then try again.
+    #[error("{cause}")]
+    Unsettled {
+        /// What failed.
+        cause: Box<Self>,
+        /// The account's owner key.
+        owner: Box<Owner>,
+        /// What was kept of the server.
+        profile: Box<Profile>,
+    },
     /// A link of another kind is needed.
     #[error("this link is for something else")]
     LinkKind,
@@ -103,6 +114,7 @@ impl ClientError {
             Self::Ctl(error) => error.code(),
             Self::Ambiguous { .. } | Self::NotFound { .. } => Code::NotFound,
             Self::NoAccount(_) => Code::UnknownKey,
+            Self::Unsettled { cause, .. } => cause.code(),
             Self::LinkKind => Code::InviteInvalid,
             Self::Answer => Code::Malformed,
         }

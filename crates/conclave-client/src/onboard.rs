@@ -11,7 +11,7 @@ use crate::account::NewAccount;
 use crate::client::{Client, Session, random};
 use crate::dial::Proxies;
 use crate::error::ClientError;
-use crate::event::Event;
+use crate::event::{Event, Status};
 use crate::home::{Account, Home, Profile};
 use crate::keystore::MachineKeys;
 use crate::link::{Driver, wall};
@@ -126,7 +126,7 @@ pub async fn redeem(
     let origin: Origin = link.origin.parse()?;
     let found = probe(&origin, Pin::Fingerprint(link.fingerprint.clone())).await?;
     let mut welcome = match home.server(&found.id)? {
-        Some(known) if known.user.is_some() => {
+        Some(known) if known.user.is_some() && !was_refused(home, &known, agent).await? => {
             let (client, events) = Client::connect(home, &known, Session::one_shot(agent)?).await?;
             client.ready(CONTACT).await?;
             Welcome {
@@ -159,9 +159,43 @@ pub async fn redeem(
         }
     };
     if link.kind != LinkKind::Bootstrap {
-        welcome.channel = enter(&welcome.client, link).await?;
+        match enter(&welcome.client, link).await {
+            Ok(channel) => welcome.channel = channel,
+            Err(cause) => {
+                welcome.client.stop().await;
+                return Err(unsettled(cause, welcome.owner, welcome.profile));
+            }
+        }
     }
     Ok(welcome)
+}
+
+/// Returns whether an account that may have been made here never was; then it is forgotten.
+async fn was_refused(home: &Home, known: &Profile, agent: &str) -> Result<bool, ClientError> {
+    let (client, _events) = Client::connect(home, known, Session::one_shot(agent)?).await?;
+    let ready = client.ready(CONTACT).await;
+    client.stop().await;
+    let refused = matches!(ready, Err(error) if error.code() == Code::UnknownKey);
+    if refused {
+        let user = None;
+        home.save(&Profile {
+            user,
+            ..known.clone()
+        })?;
+    }
+    Ok(refused)
+}
+
+/// Keeps the owner key of an account that was just made together with what failed after that.
+fn unsettled(cause: ClientError, owner: Option<Owner>, profile: Profile) -> ClientError {
+    match owner {
+        None => cause,
+        Some(owner) => ClientError::Unsettled {
+            cause: Box::new(cause),
+            owner: Box::new(owner),
+            profile: Box::new(profile),
+        },
+    }
 }
 
 /// Returns whether this machine has an account on the server a link leads to.
@@ -288,7 +322,18 @@ async fn make_account(
     let (client, events) =
         Client::start(home, &profile, account, &keys.signing, session, mode).await?;
     if let Err(error) = client.ready(CONTACT).await {
+        let refused = matches!(
+            client.status(),
+            Status::Down {
+                retry_in_ms: None,
+                ..
+            }
+        );
         client.stop().await;
+        if !refused {
+            // The server may have made the account and not said so.
+            return Err(unsettled(error, Some(owner), profile));
+        }
         home.save(&Profile {
             user: None,
             ..profile

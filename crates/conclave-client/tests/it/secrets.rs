@@ -93,13 +93,7 @@ async fn no_log_line_has_a_body_a_link_or_a_key() {
     }
     // A link that is spent, and a server that goes away: errors are logged, too.
     let eve = Machine::new();
-    let again = onboard::redeem(
-        &eve.home,
-        &link,
-        name("eve"),
-        name("box"),
-        "test",
-    );
+    let again = onboard::redeem(&eve.home, &link, name("eve"), name("box"), "test");
     assert!(again.await.is_err());
     world.down().await;
     b.stop().await;

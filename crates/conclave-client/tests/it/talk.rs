@@ -1,12 +1,13 @@
 //! Two machines over a real server and real sockets.
 
+use conclave_client::ClientError;
 use conclave_client::client::{Client, History, Session, Signer, Target};
 use conclave_client::event::{Age, Event, Scope, VerifiedMessage};
 use conclave_client::home::Home;
 use conclave_client::onboard::{self, Welcome};
 use conclave_client::origin::Origin;
 use conclave_proto::body::Body;
-use conclave_proto::channel_log::{RemoveKind, Role, Visibility};
+use conclave_proto::channel_log::{CtlBody, RemoveKind, Role, Visibility};
 use conclave_proto::id::Instance;
 use conclave_proto::name::Name;
 use conclave_proto::reject::Code;
@@ -314,4 +315,34 @@ async fn a_removed_member_can_neither_read_on_nor_send() {
     assert_eq!(refused.unwrap_err().code(), Code::NotFound);
     let hidden = b.history(*ops.id(), History::Last, 10).await;
     assert_eq!(hidden.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn an_account_that_was_made_keeps_its_owner_key_whatever_fails_after() {
+    let world = World::start().await;
+    let (ada, bob) = (Machine::new(), Machine::new());
+    drop(ada.register(&world, "ada").await);
+    let (a, _a_events) = ada.session("api", 1).await;
+    let ops = a
+        .create_channel(name("ops"), Visibility::Private, None)
+        .await
+        .unwrap();
+    let link = a
+        .invite(*ops.id(), Role::Member, 1, 60_000, Signer::Machine)
+        .await
+        .unwrap();
+    let freeze = |on| a.control(*ops.id(), CtlBody::Freeze { on }, Signer::Machine);
+    freeze(true).await.unwrap();
+    let failed = onboard::redeem(&bob.home, &link, name("bob"), name("box"), "test").await;
+    let Err(ClientError::Unsettled { cause, owner, .. }) = failed else {
+        panic!("{failed:?}")
+    };
+    assert_eq!(cause.code(), Code::Frozen);
+    freeze(false).await.unwrap();
+    let welcome = onboard::redeem(&bob.home, &link, name("bob"), name("box"), "test")
+        .await
+        .unwrap();
+    assert!(welcome.owner.is_none() && welcome.channel.is_some());
+    let identity = welcome.client.own_identity().await.unwrap();
+    assert!(identity.is_owner(&owner.secret().owner_key()));
 }

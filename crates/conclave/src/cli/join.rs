@@ -79,11 +79,8 @@ async fn by_invite(cx: &Context, args: &Args, link: &Link) -> Result<(), CliErro
     } else {
         newcomer(cx, args.user.as_deref(), args.machine.as_deref())?
     };
-    let welcome = onboard::redeem(&home, link, who.user, who.machine, open::AGENT).await?;
-    welcome.client.stop().await;
-    if let Some(owner) = &welcome.owner {
-        owner::hand_over(cx, &args.owner, &home, &welcome.profile, owner)?;
-    }
+    let outcome = onboard::redeem(&home, link, who.user, who.machine, open::AGENT).await;
+    let welcome = owner::received(cx, &args.owner, &home, outcome).await?;
     say_joined(cx, Some(&welcome.profile), welcome.channel.as_ref());
     Ok(())
 }

@@ -10,6 +10,7 @@ use conclave_bridge::files;
 use conclave_bridge::policy::{Level, Policy};
 use conclave_client::client::Signer;
 use conclave_client::home::{Home, Profile};
+use conclave_client::onboard::Welcome;
 use conclave_client::owner::Owner;
 use conclave_client::{Client, ClientError};
 use conclave_proto::channel_log::CtlError;
@@ -68,6 +69,35 @@ pub(crate) fn hand_over(
     offer_copy(cx, home, server, owner)?;
     cx.out.talk(MAY_CONVERSE);
     Ok(())
+}
+
+/// Takes what came of an onboarding. The owner key of an account that was made, or may have been, is
+/// handed over whatever became of the rest.
+pub(crate) async fn received(
+    cx: &Context,
+    args: &OwnerArgs,
+    home: &Home,
+    outcome: Result<Welcome, ClientError>,
+) -> Result<Welcome, CliError> {
+    match outcome {
+        Ok(welcome) => {
+            welcome.client.stop().await;
+            if let Some(owner) = &welcome.owner {
+                hand_over(cx, args, home, &welcome.profile, owner)?;
+            }
+            Ok(welcome)
+        }
+        Err(ClientError::Unsettled {
+            cause,
+            owner,
+            profile,
+        }) => {
+            hand_over(cx, args, home, &profile, &owner)?;
+            let hint = "keep the recovery key: the account may exist already; then run the same command again";
+            Err(CliError::from(*cause).hint(hint))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What a first policy means.

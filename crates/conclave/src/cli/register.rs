@@ -34,11 +34,8 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
         .parse()
         .map_err(|e: BadOrigin| CliError::usage(e.to_string()))?;
     let (user, machine) = (who.user.clone(), who.machine.clone());
-    let welcome = onboard::register(&home, &origin, who.user, who.machine, open::AGENT).await?;
-    welcome.client.stop().await;
-    if let Some(owner) = &welcome.owner {
-        owner::hand_over(cx, &args.owner, &home, &welcome.profile, owner)?;
-    }
+    let outcome = onboard::register(&home, &origin, who.user, who.machine, open::AGENT).await;
+    let welcome = owner::received(cx, &args.owner, &home, outcome).await?;
     let server = open::name(&welcome.profile);
     let object = json!({"server": server, "user": user, "machine": machine});
     let text = format!("registered as {user}/{machine} on {server}");

@@ -102,12 +102,10 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
     let entry = match (known, who, boot) {
         (Some(entry), ..) => moved(&home, entry, &origin)?,
         (None, Some(who), Some(boot)) => {
-            let welcome = onboard::redeem(&home, &boot, who.user, who.machine, open::AGENT).await?;
-            welcome.client.stop().await;
-            if let Some(owner) = &welcome.owner {
-                owner::hand_over(cx, &args.owner, &home, &welcome.profile, owner)?;
-            }
-            welcome.profile
+            let outcome = onboard::redeem(&home, &boot, who.user, who.machine, open::AGENT).await;
+            owner::received(cx, &args.owner, &home, outcome)
+                .await?
+                .profile
         }
         (None, ..) => return Err(lost_account()),
     };
