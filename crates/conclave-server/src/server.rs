@@ -23,7 +23,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -88,6 +88,21 @@ pub struct Running {
     local_addr: SocketAddr,
 }
 
+/// Connections that wait to be accepted: a whole office may come back at once (SECURITY C.4).
+const BACKLOG: u32 = 1024;
+
+/// Binds with an address that a restart finds free again, and a backlog of our own.
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
 impl Config {
     /// Binds the listener, opens the store, loads or makes the keys, and starts the hub.
     ///
@@ -103,7 +118,7 @@ impl Config {
         crate::files::make_room_for(self.limits.connections);
         let addr = self.listen;
         let bind = |source| BuildError::Bind { addr, source };
-        let listener = TcpListener::bind(addr).await.map_err(bind)?;
+        let listener = listen(addr).map_err(bind)?;
         let local_addr = listener.local_addr().map_err(bind)?;
         let origins = self.origins(local_addr)?;
         let tls = self.tls(data_dir.as_ref(), &origins)?;
