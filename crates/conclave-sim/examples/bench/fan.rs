@@ -395,7 +395,7 @@ pub(crate) async fn window_one() {
 
 /// Part `idle`: memory of sessions that do nothing.
 pub(crate) async fn idle() {
-    const SESSIONS: u64 = 4_000;
+    const SESSIONS: u64 = 1_000;
     let dir = tempfile::tempdir().expect("a temporary directory");
     let served = Served::conclave(dir.path()).await;
     let user = Account::register(served.addr).await;
