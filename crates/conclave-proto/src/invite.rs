@@ -86,24 +86,13 @@ impl Link {
     #[must_use]
     pub fn invite(origin: impl Into<String>, secret: LinkSecret, server: &ServerKey) -> Self {
         let kind = LinkKind::Invite(secret.signing_key().invite_key().invite_id());
-        Self {
-            origin: origin.into(),
-            kind,
-            secret,
-            fingerprint: server.fingerprint(),
-        }
+        Self::new(kind, origin.into(), secret, server)
     }
 
     /// Makes the link for the first admin.
     #[must_use]
     pub fn bootstrap(origin: impl Into<String>, secret: LinkSecret, server: &ServerKey) -> Self {
-        let kind = LinkKind::Bootstrap;
-        Self {
-            origin: origin.into(),
-            kind,
-            secret,
-            fingerprint: server.fingerprint(),
-        }
+        Self::new(LinkKind::Bootstrap, origin.into(), secret, server)
     }
 
     /// Makes the link that enrols a machine.
@@ -115,11 +104,16 @@ impl Link {
         user: UserId,
     ) -> Self {
         let kind = LinkKind::Machine(secret.signing_key().invite_key().invite_id(), user);
+        Self::new(kind, origin.into(), secret, server)
+    }
+
+    fn new(kind: LinkKind, origin: String, secret: LinkSecret, server: &ServerKey) -> Self {
+        let fingerprint = server.fingerprint();
         Self {
-            origin: origin.into(),
+            origin,
             kind,
             secret,
-            fingerprint: server.fingerprint(),
+            fingerprint,
         }
     }
 
