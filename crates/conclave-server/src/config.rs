@@ -99,16 +99,28 @@ pub struct Limits {
     pub unauthenticated: usize,
     /// Connections of one address (IPv6: one /64) that have not authenticated yet.
     pub unauthenticated_per_ip: usize,
+    /// Connections of one user.
+    pub connections_per_user: usize,
     /// Sessions of one machine.
     pub sessions_per_machine: usize,
     /// Failed authentications a minute from one address.
     pub auth_failures_per_minute: u32,
+    /// Failed authentications a minute of one machine key; each one after doubles the wait, up to an hour.
+    pub key_failures_per_minute: u32,
+    /// Attempts a minute to join: with an invite of one address before it has an account, then of one user.
+    pub joins_per_minute: u32,
     /// New accounts an hour from one address, with open registration.
     pub registrations_per_hour: u32,
     /// Appends a second of one session, after the burst.
     pub sends_per_second: u32,
     /// Appends of one session that may come at once.
     pub sends_burst: u32,
+    /// Appends a minute of one user to one channel.
+    pub sends_per_channel_minute: u32,
+    /// Megabytes a day that one user may append.
+    pub send_mb_per_day: u64,
+    /// Machines of all members of one channel together.
+    pub machines_per_channel: usize,
     /// Channels one user may be a member of.
     pub channels_per_user: usize,
     /// Whispers one mailbox holds.
@@ -131,11 +143,17 @@ impl Default for Limits {
             connections: 10_000,
             unauthenticated: 64,
             unauthenticated_per_ip: 8,
+            connections_per_user: 50,
             sessions_per_machine: 32,
             auth_failures_per_minute: 10,
+            key_failures_per_minute: 5,
+            joins_per_minute: 10,
             registrations_per_hour: 3,
             sends_per_second: 10,
             sends_burst: 50,
+            sends_per_channel_minute: 120,
+            send_mb_per_day: 50,
+            machines_per_channel: 1_000,
             channels_per_user: 200,
             mailbox_items: 1_000,
             mailbox_kib: 16 * 1024,

@@ -262,15 +262,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     async fn enter(&mut self, hello: Box<Hello>, mode: Mode) -> Result<(), Over> {
-        if let Mode::Register { .. } = mode {
-            if let Err(refusal) = self.shared.gate.may_register(self.client_ip).await {
-                let reject = refused(refusal);
-                self.machine
-                    .handle(self.shared.clock.now(), Input::Entered(Err(reject)));
-                return Ok(());
-            }
-            self.registers = true;
+        let gate = &self.shared.gate;
+        let allowed = match mode {
+            Mode::Register { .. } => gate.may_register(self.client_ip).await,
+            Mode::Redeem { .. } => gate.join(self.client_ip).await,
+            Mode::Auth | Mode::Enrol { .. } | Mode::Recover { .. } => Ok(()),
+        };
+        if let Err(refusal) = allowed {
+            let reject = refused(refusal);
+            self.machine
+                .handle(self.shared.clock.now(), Input::Entered(Err(reject)));
+            return Ok(());
         }
+        self.registers = matches!(mode, Mode::Register { .. });
         let entry = Box::new(Enter {
             hello: *hello,
             mode,
@@ -342,6 +346,11 @@ fn refused(refusal: Refusal) -> Reject {
         Refusal::Registrations(ms) => Reject::new(
             Code::RateLimited,
             "this address has made as many accounts as it may for now",
+        )
+        .retry_after(ms),
+        Refusal::Joins(ms) => Reject::new(
+            Code::RateLimited,
+            "too many attempts to join from this address",
         )
         .retry_after(ms),
     }

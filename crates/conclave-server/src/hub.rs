@@ -14,6 +14,7 @@ pub mod effect;
 mod enter;
 pub mod handle;
 mod presence;
+mod quota;
 mod recover;
 mod request;
 mod ring;

@@ -9,6 +9,7 @@ mod files;
 mod http;
 pub mod hub;
 pub mod identity;
+mod rate;
 mod server;
 pub mod store;
 mod tls;

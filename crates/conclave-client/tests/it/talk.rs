@@ -49,6 +49,7 @@ impl World {
         config.registration = Registration::Open;
         config.limits.registrations_per_hour = 0;
         config.limits.sends_per_second = 0;
+        config.limits.sends_per_channel_minute = 0;
         let server = config.build().await.unwrap();
         self.addr = server.local_addr();
         self.running = Some(server.spawn());

@@ -5,6 +5,7 @@
 //! in front, in which case the address is the one the proxy names.
 
 use crate::config::{Config, Limits};
+use crate::rate::{Bucket, HOUR_MS, MINUTE_MS};
 use conclave_proto::time::Mono;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -51,6 +52,8 @@ pub(crate) enum Refusal {
     Failures(u64),
     /// It made too many accounts; try again after so many milliseconds.
     Registrations(u64),
+    /// It tried to join too often; try again after so many milliseconds.
+    Joins(u64),
 }
 
 /// What the accept loop is asked or told about an address.
@@ -61,6 +64,7 @@ pub(crate) enum Ask {
         oneshot::Sender<Result<Option<OwnedSemaphorePermit>, Refusal>>,
     ),
     MayRegister(IpAddr, oneshot::Sender<Result<(), Refusal>>),
+    Join(IpAddr, oneshot::Sender<Result<(), Refusal>>),
     Failed(IpAddr),
     Registered(IpAddr),
 }
@@ -88,7 +92,21 @@ impl Gate {
     /// Asks whether an address may make another account.
     pub(crate) async fn may_register(&self, ip: IpAddr) -> Result<(), Refusal> {
         let (reply, answer) = oneshot::channel();
-        match self.0.send(Ask::MayRegister(ip, reply)).await {
+        self.ask(Ask::MayRegister(ip, reply), answer).await
+    }
+
+    /// Takes an attempt to join with an invite from what an address has.
+    pub(crate) async fn join(&self, ip: IpAddr) -> Result<(), Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Ask::Join(ip, reply), answer).await
+    }
+
+    async fn ask(
+        &self,
+        ask: Ask,
+        answer: oneshot::Receiver<Result<(), Refusal>>,
+    ) -> Result<(), Refusal> {
+        match self.0.send(ask).await {
             Ok(()) => answer.await.unwrap_or(Ok(())),
             Err(_) => Ok(()),
         }
@@ -118,6 +136,7 @@ struct Peer {
     places: Arc<Semaphore>,
     failures: Bucket,
     registrations: Bucket,
+    joins: Bucket,
 }
 
 impl Peers {
@@ -137,19 +156,20 @@ impl Peers {
                 reply.send(match self.peer(ip, now) {
                     Some(peer) => peer
                         .registrations
-                        .check(now)
+                        .check(now, 1)
                         .map_err(Refusal::Registrations),
                     None => Ok(()),
                 }),
             ),
+            Ask::Join(ip, reply) => drop(reply.send(self.join(ip, now))),
             Ask::Failed(ip) => {
                 if let Some(peer) = self.peer(ip, now) {
-                    peer.failures.take(now);
+                    peer.failures.take(now, 1);
                 }
             }
             Ask::Registered(ip) => {
                 if let Some(peer) = self.peer(ip, now) {
-                    peer.registrations.take(now);
+                    peer.registrations.take(now, 1);
                 }
             }
         }
@@ -164,12 +184,21 @@ impl Peers {
         let Some(peer) = self.peer(ip, now) else {
             return Ok(None);
         };
-        peer.failures.check(now).map_err(Refusal::Failures)?;
+        peer.failures.check(now, 1).map_err(Refusal::Failures)?;
         if !bounded {
             return Ok(None);
         }
         let place = Arc::clone(&peer.places).try_acquire_owned();
         place.map(Some).map_err(|_| Refusal::TooMany)
+    }
+
+    fn join(&mut self, ip: IpAddr, now: Mono) -> Result<(), Refusal> {
+        let Some(peer) = self.peer(ip, now) else {
+            return Ok(());
+        };
+        peer.joins.check(now, 1).map_err(Refusal::Joins)?;
+        peer.joins.take(now, 1);
+        Ok(())
     }
 
     /// Returns what is remembered of an address; `None` if it is exempt.
@@ -184,13 +213,15 @@ impl Peers {
                 peer.places.available_permits() < places
                     || !peer.failures.is_full(now)
                     || !peer.registrations.is_full(now)
+                    || !peer.joins.is_full(now)
             });
         }
         let limits = self.limits;
         Some(self.peers.entry(network(ip)).or_insert_with(|| Peer {
             places: Arc::new(Semaphore::new(places)),
-            failures: Bucket::new(limits.auth_failures_per_minute, 60_000),
-            registrations: Bucket::new(limits.registrations_per_hour, 3_600_000),
+            failures: Bucket::new(limits.auth_failures_per_minute.into(), MINUTE_MS),
+            registrations: Bucket::new(limits.registrations_per_hour.into(), HOUR_MS),
+            joins: Bucket::new(limits.joins_per_minute.into(), MINUTE_MS),
         }))
     }
 }
@@ -203,51 +234,9 @@ fn network(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// A token bucket of `size` that fills once a period; size 0 is no limit.
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    size: u32,
-    period_ms: u64,
-    /// When the bucket will be full again.
-    full_at: Mono,
-}
-
-impl Bucket {
-    const fn new(size: u32, period_ms: u64) -> Self {
-        Self {
-            size,
-            period_ms,
-            full_at: Mono(0),
-        }
-    }
-
-    fn token_ms(self) -> u64 {
-        self.period_ms / u64::from(self.size.max(1))
-    }
-
-    /// Returns how long to wait for a token, if there is none.
-    fn check(self, now: Mono) -> Result<(), u64> {
-        let debt = self.full_at.since(now) + self.token_ms();
-        if self.size == 0 || debt <= self.period_ms {
-            Ok(())
-        } else {
-            Err(debt - self.period_ms)
-        }
-    }
-
-    fn take(&mut self, now: Mono) {
-        let debt = self.full_at.since(now) + self.token_ms();
-        self.full_at = now.plus(debt.min(self.period_ms));
-    }
-
-    fn is_full(self, now: Mono) -> bool {
-        self.full_at.since(now) == 0
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Bucket, Peers, Refusal};
+    use super::{Ask, Peers, Refusal};
     use crate::config::Config;
     use conclave_proto::time::Mono;
     use std::net::IpAddr;
@@ -306,25 +295,20 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_names_the_wait_and_refills() {
-        let mut bucket = Bucket::new(3, 60_000);
-        for _ in 0..3 {
-            assert_eq!(bucket.check(Mono(0)), Ok(()));
-            bucket.take(Mono(0));
+    fn an_address_tries_invites_so_often_and_is_told_when_to_go_on() {
+        let mut peers = peers(false);
+        let mut join = |from: &str, at| {
+            let (reply, mut answer) = tokio::sync::oneshot::channel();
+            peers.handle(Ask::Join(ip(from), reply), Mono(at));
+            answer.try_recv().unwrap()
+        };
+        for _ in 0..10 {
+            assert_eq!(join("192.0.2.1", 0), Ok(()));
+            assert_eq!(join("127.0.0.1", 0), Ok(()));
         }
-        assert_eq!(bucket.check(Mono(0)), Err(20_000));
-        assert_eq!(bucket.check(Mono(19_999)), Err(1));
-        assert_eq!(bucket.check(Mono(20_000)), Ok(()));
-        assert!(!bucket.is_full(Mono(59_999)));
-        assert!(bucket.is_full(Mono(60_000)));
-    }
-
-    #[test]
-    fn a_rate_of_zero_is_no_limit() {
-        let mut bucket = Bucket::new(0, 60_000);
-        for _ in 0..1000 {
-            bucket.take(Mono(0));
-        }
-        assert_eq!(bucket.check(Mono(0)), Ok(()));
+        assert_eq!(join("192.0.2.1", 0), Err(Refusal::Joins(6_000)));
+        assert_eq!(join("192.0.2.2", 0), Ok(()));
+        assert_eq!(join("127.0.0.1", 0), Ok(()), "loopback is exempt");
+        assert_eq!(join("192.0.2.1", 6_000), Ok(()));
     }
 }

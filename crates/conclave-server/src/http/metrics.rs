@@ -86,6 +86,11 @@ fn render(stats: &Stats, edge: &Counters) -> String {
         ("users", "Users that are not removed", stats.users),
         ("admins", "Server admins", stats.admins),
         ("channels", "Channels that are not closed", stats.channels),
+        (
+            "rated",
+            "Users, channels and keys whose rates are remembered",
+            stats.rated,
+        ),
     ];
     let counters = [
         ("appended_total", "Entries appended", stats.appended),

@@ -39,9 +39,13 @@ impl HubState {
         }
         let hash = rec.record().hash();
         let log = self.dir.users.get(&me.user).map(|u| &u.log);
+        let adds = log.is_some_and(|l| matches!(l.check(rec), Ok(IdentityChange::MachineAdded(_))));
         if log.and_then(|log| log.hash_at(rec.n)) == Some(&hash) {
             self.reply(conn, id, Reply::Done(Nothing {}));
             return Ok(());
+        }
+        if adds {
+            self.may_add_machine(&me.user)?;
         }
         let change = self
             .dir

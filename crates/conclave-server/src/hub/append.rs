@@ -48,6 +48,8 @@ impl HubState {
             }
             Some(path) => Some(self.may_whisper(&session, header, path, &log)?),
         };
+        let channel = bound.is_none().then_some(header.channel);
+        self.use_up(now.mono, session.user, channel, Some(&env.envelope))?;
         self.write_append(Write::Append { log, env, bound }, conn, id);
         Ok(())
     }
@@ -149,14 +151,25 @@ impl HubState {
             return Ok(());
         }
         match &rec.body {
-            CtlBody::Create { mode, .. } => self.may_create(&session, &channel, *mode)?,
+            CtlBody::Create { mode, .. } => {
+                self.may_create(&session, &channel, *mode)?;
+                self.has_machine_room(&channel, &session.user)?;
+            }
             CtlBody::Join { ticket } => {
                 let invite = ticket.map(|t| t.key.invite_id());
                 self.may_join(&session, &channel, invite)?;
+                self.has_machine_room(&channel, &session.user)?;
+            }
+            CtlBody::Add { user, .. } => {
+                self.dir.joined(&channel, &session.user)?;
+                self.has_machine_room(&channel, user)?;
             }
             _ => {
                 self.dir.joined(&channel, &session.user)?;
             }
+        }
+        if !matches!(rec.body, CtlBody::Ident { .. }) {
+            self.use_up(now.mono, session.user, Some(channel), None)?;
         }
         if self.dir.takes_name(rec) {
             return Err(Reject::new(

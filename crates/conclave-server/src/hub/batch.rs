@@ -189,6 +189,7 @@ impl HubState {
         self.end_leases(now);
         self.end_enrolments(now);
         self.flush_cursors();
+        self.quotas.evict(now.mono);
         self.refill();
         if now.wall >= self.checkpoint_at.plus(CHECKPOINT_MS) {
             self.sign_checkpoint(now, 1);

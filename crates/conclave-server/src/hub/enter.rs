@@ -31,6 +31,11 @@ impl HubState {
             return self.send(conn, Outgoing::Entered(Err(reject.into())));
         }
         let hello = &entry.hello;
+        let key = hello.key;
+        if let Err(reject) = self.may_authenticate(now.mono, &key) {
+            self.stats.refused.add(&reject.code);
+            return self.send(conn, Outgoing::Entered(Err(reject.into())));
+        }
         let result = match entry.mode.clone() {
             Mode::Auth => {
                 self.admit(now, conn, &entry);
@@ -55,6 +60,9 @@ impl HubState {
             },
             Mode::Recover { .. } => self.recover(now, conn, &entry),
         };
+        if result.is_err() {
+            self.authenticated(now.mono, key, &result);
+        }
         if let Err(reject) = result {
             self.stats.refused.add(&reject.code);
             self.send(conn, Outgoing::Entered(Err(reject.into())));
@@ -63,7 +71,12 @@ impl HubState {
 
     /// Gives an enrolled machine its session.
     pub(super) fn admit(&mut self, now: Now, conn: ConnId, entry: &Enter) {
-        let outgoing = self.place(now, conn, entry).map(Box::new).map_err(Box::new);
+        let placed = self.place(now, conn, entry);
+        self.authenticated(now.mono, entry.hello.key, &placed);
+        if let Err(reject) = &placed {
+            self.stats.refused.add(&reject.code);
+        }
+        let outgoing = placed.map(Box::new).map_err(Box::new);
         self.send(conn, Outgoing::Entered(outgoing));
     }
 
@@ -94,7 +107,13 @@ impl HubState {
         } else {
             self.roster.settle(&wish)?
         };
-        let there = self.roster.get(&path).is_some();
+        let there = self.roster.get(&path).filter(|_| !one_shot);
+        let replaced = match there.map(|there| there.state) {
+            Some(State::Online(old)) => Some(old),
+            Some(State::Leased(_)) | None => None,
+        };
+        self.has_seat(&user, conn, replaced)?;
+        let there = there.is_some();
         let sessions = self.roster.of_machine(&hello.key);
         if !one_shot && !there && sessions >= self.settings.sessions_per_machine_max {
             let text = format!("a machine has at most {sessions} sessions");

@@ -36,6 +36,7 @@ impl HubState {
             .filter(|(_, account)| account.log.is_owner(owner) && !account.standing.removed)
             .ok_or_else(refused)?;
         let ident = account.log.head();
+        self.has_seat(&user, conn, None)?;
         let path = SessionPath {
             user: username.clone(),
             machine: machine.clone(),

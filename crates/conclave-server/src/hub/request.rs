@@ -35,7 +35,7 @@ impl HubState {
             Checked::Append { log, env } => self.append(now, conn, id, log, env),
             Checked::Ctl {
                 rec, invite_box, ..
-            } => self.append_ctl(now, conn, id, &rec, invite_box),
+            } => self.attempt_ctl(now, conn, id, &rec, invite_box),
             Checked::Ident(rec) => self.append_ident(now, conn, id, &rec),
             Checked::Admin(act) => self.administer(now, conn, id, &act),
             Checked::Other(op) => self.other(now, conn, id, *op),

@@ -25,12 +25,25 @@ pub struct Settings {
     pub appends_per_s: u32,
     /// How many it may append at once.
     pub append_burst: u32,
+    /// How many entries a user may append to one channel in a minute; 0 switches the limit off.
+    pub appends_per_channel_minute: u32,
+    /// How many bytes of envelopes a user may append in a day; 0 switches the limit off.
+    pub bytes_per_day: u64,
+    /// How often a user may try to join a channel in a minute; 0 switches the limit off.
+    pub joins_per_minute: u32,
+    /// How many authentications of one machine key may fail in a minute before it has to wait, twice
+    /// as long each time; 0 switches the limit off.
+    pub key_failures_per_minute: u32,
     /// How many whispers wait in one mailbox at most.
     pub mailbox_items_max: u32,
     /// How many bytes wait in one mailbox at most.
     pub mailbox_bytes_max: u64,
     /// How many sessions one machine can have at a time.
     pub sessions_per_machine_max: usize,
+    /// How many connections one user can have at a time; 0 switches the limit off.
+    pub connections_per_user_max: usize,
+    /// How many machines the members of one channel can have together; 0 switches the limit off.
+    pub machines_per_channel_max: usize,
     /// How many channels one user can be a member of.
     pub channels_per_user_max: usize,
     /// Below so many free bytes of disk nothing is appended; 0 switches the floor off.
@@ -85,9 +98,15 @@ impl Settings {
             whisper_retention_ms: 14 * DAY_MS,
             appends_per_s: 0,
             append_burst: 50,
+            appends_per_channel_minute: 0,
+            bytes_per_day: 0,
+            joins_per_minute: 0,
+            key_failures_per_minute: 0,
             mailbox_items_max: 1_000,
             mailbox_bytes_max: 16 * 1024 * 1024,
             sessions_per_machine_max: 32,
+            connections_per_user_max: 0,
+            machines_per_channel_max: 0,
             channels_per_user_max: 200,
             disk_floor_bytes: 0,
             bootstrap: None,

@@ -11,6 +11,7 @@
 
 use super::directory::Directory;
 use super::presence::Roster;
+use super::quota::Quotas;
 use super::ring::Ring;
 use super::room::Room;
 use super::subscription::Sub;
@@ -38,6 +39,7 @@ pub struct HubState {
     /// Without a random seed, so that a run of the simulation can be repeated; the server numbers them.
     pub(super) conns: HashMap<ConnId, Conn, BuildHasherDefault<DefaultHasher>>,
     pub(super) roster: Roster,
+    pub(super) quotas: Quotas,
     pub(super) invites: BTreeMap<InviteId, ServerInviteRow>,
     pub(super) redeemed: BTreeMap<InviteId, u32>,
     pub(super) boxes: BTreeMap<InviteId, Blob>,
@@ -199,6 +201,7 @@ impl HubState {
             checkpoint_n: signed.map_or(0, |(head, _)| head.n),
             checkpoint_at: signed.map_or(UnixMs(0), |(_, at)| at),
             checkpoint: snapshot.checkpoint,
+            quotas: Quotas::new(&settings),
             settings,
             conns: HashMap::default(),
             roster: Roster::default(),
@@ -303,6 +306,7 @@ impl HubState {
                     .filter(|(_, c)| !c.log.is_closed())
                     .count(),
             ),
+            rated: count(self.quotas.len()),
             free_bytes: self.room.free(),
             ..self.stats
         }

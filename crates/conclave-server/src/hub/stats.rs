@@ -19,6 +19,8 @@ pub struct Stats {
     pub admins: u64,
     /// Channels that are not closed.
     pub channels: u64,
+    /// Users, channels and keys whose rates are remembered.
+    pub rated: u64,
     /// Entries appended since the start.
     pub appended: u64,
     /// Appends that had been there before, since the start.

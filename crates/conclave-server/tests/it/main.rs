@@ -12,6 +12,7 @@ mod handshake;
 mod hostile;
 mod hub;
 mod kill;
+mod quotas;
 mod rig;
 mod rules;
 mod seeds;

@@ -50,6 +50,8 @@ pub(crate) fn open_config() -> Config {
     let mut config = Config::ephemeral();
     config.registration = Registration::Open;
     config.limits.sends_per_second = 0;
+    config.limits.sends_per_channel_minute = 0;
+    config.limits.send_mb_per_day = 0;
     config
 }
 

@@ -66,6 +66,11 @@ pub(crate) async fn serve(args: &[String]) {
     config.registration = Registration::Open;
     config.limits.registrations_per_hour = 0;
     config.limits.sends_per_second = 0;
+    config.limits.sends_per_channel_minute = 0;
+    config.limits.send_mb_per_day = 0;
+    config.limits.joins_per_minute = 0;
+    config.limits.connections_per_user = 0;
+    config.limits.machines_per_channel = 0;
     config.limits.sessions_per_machine = 20_000;
     config.limits.connections = 20_000;
     config.limits.unauthenticated = 1_000;
