@@ -176,13 +176,6 @@ impl Book {
         self.streams.remove(channel);
     }
 
-    /// Starts the stream of a channel where its newest record stands.
-    pub fn stream_from_tip(&mut self, channel: ChannelId) {
-        if let Some(tip) = self.tips.get(&channel) {
-            self.streams.insert(channel, tip.clone());
-        }
-    }
-
     /// Starts the stream of a channel with records from one's own replica.
     pub fn stream_from(&mut self, channel: ChannelId, log: ChannelLog) {
         self.streams.insert(channel, log);

@@ -264,7 +264,6 @@ impl Core {
             reason,
             retry_in_ms,
         });
-        self.outbox.interrupt();
     }
 
     /// Tells the taker of events, as fast as it takes them.

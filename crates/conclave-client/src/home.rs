@@ -48,6 +48,9 @@ pub struct Account {
     pub user: Name,
     /// The user's id.
     pub user_id: UserId,
+    /// The server was asked to make the account and has not been heard to say that it did.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsettled: bool,
     /// This machine's name.
     pub machine: Name,
 }

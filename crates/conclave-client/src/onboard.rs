@@ -103,6 +103,12 @@ pub async fn register(
     agent: &str,
 ) -> Result<Welcome, ClientError> {
     let found = meet(home, origin, Pin::FirstContact).await?;
+    let known = home.server(&found.id)?.and_then(|known| known.user);
+    if known.is_some_and(|account| account.unsettled)
+        && let Some(welcome) = resume(home, &found, agent).await?
+    {
+        return Ok(welcome);
+    }
     make_account(home, found, username, machine, agent, |_, _, genesis| {
         Mode::Register { genesis }
     })
@@ -125,19 +131,9 @@ pub async fn redeem(
     }
     let origin: Origin = link.origin.parse()?;
     let found = probe(&origin, Pin::Fingerprint(link.fingerprint.clone())).await?;
-    let mut welcome = match home.server(&found.id)? {
-        Some(known) if known.user.is_some() && !was_refused(home, &known, agent).await? => {
-            let (client, events) = Client::connect(home, &known, Session::one_shot(agent)?).await?;
-            client.ready(CONTACT).await?;
-            Welcome {
-                client,
-                events,
-                profile: known,
-                owner: None,
-                channel: None,
-            }
-        }
-        _ => {
+    let mut welcome = match resume(home, &found, agent).await? {
+        Some(welcome) => welcome,
+        None => {
             let invite = link.secret.signing_key();
             make_account(
                 home,
@@ -170,20 +166,41 @@ pub async fn redeem(
     Ok(welcome)
 }
 
-/// Returns whether an account that may have been made here never was; then it is forgotten.
-async fn was_refused(home: &Home, known: &Profile, agent: &str) -> Result<bool, ClientError> {
-    let (client, _events) = Client::connect(home, known, Session::one_shot(agent)?).await?;
+/// Opens a session of the account that this machine has on a server. One that the server was only
+/// asked for may never have been made: then it is forgotten. A settled one never is.
+async fn resume(home: &Home, found: &Profile, agent: &str) -> Result<Option<Welcome>, ClientError> {
+    let Some(mut profile) = home.server(&found.id)?.filter(|known| known.user.is_some()) else {
+        return Ok(None);
+    };
+    let (client, events) = Client::connect(home, &profile, Session::one_shot(agent)?).await?;
     let ready = client.ready(CONTACT).await;
-    client.stop().await;
-    let refused = matches!(ready, Err(error) if error.code() == Code::UnknownKey);
-    if refused {
-        let user = None;
-        home.save(&Profile {
-            user,
-            ..known.clone()
-        })?;
+    let was_unsettled = profile
+        .user
+        .as_mut()
+        .is_some_and(|account| std::mem::take(&mut account.unsettled));
+    match ready {
+        Ok(_) => {
+            if was_unsettled {
+                home.save(&profile)?;
+            }
+            Ok(Some(Welcome {
+                client,
+                events,
+                profile,
+                owner: None,
+                channel: None,
+            }))
+        }
+        Err(error) => {
+            client.stop().await;
+            if !was_unsettled || error.code() != Code::UnknownKey {
+                return Err(error);
+            }
+            profile.user = None;
+            home.save(&profile)?;
+            Ok(None)
+        }
     }
-    Ok(refused)
 }
 
 /// Keeps the owner key of an account that was just made together with what failed after that.
@@ -258,6 +275,7 @@ pub async fn enrol(
         user: machine.clone(),
         user_id,
         machine: machine.clone(),
+        unsettled: false,
     };
     let session = Session::one_shot(agent)?;
     let (client, _events) =
@@ -271,6 +289,7 @@ pub async fn enrol(
         user: ready.path.user.clone(),
         user_id,
         machine,
+        unsettled: false,
     });
     home.save(&profile)?;
     let (client, events) = Client::connect(home, &profile, Session::one_shot(agent)?).await?;
@@ -313,6 +332,7 @@ async fn make_account(
         user: username,
         user_id: made.user_id,
         machine,
+        unsettled: true,
     };
     let mode = mode(&profile.id, &made.user_id, made.genesis.bytes().clone());
     // Kept before the server hears of it: a crash right after must not lose the account.
@@ -340,6 +360,10 @@ async fn make_account(
         })?;
         return Err(error);
     }
+    if let Some(account) = &mut profile.user {
+        account.unsettled = false;
+    }
+    home.save(&profile)?;
     Ok(Welcome {
         client,
         events,

@@ -55,9 +55,6 @@ impl Outbox {
             .filter_map(|lane| lane.not_before)
             .min()
     }
-
-    /// The link is down: it will send again by itself what was in flight.
-    pub(super) const fn interrupt(&self) {}
 }
 
 impl Core {

@@ -52,6 +52,7 @@ pub async fn recover(
         user: username,
         user_id: UserId::new([0; 32]),
         machine,
+        unsettled: false,
     };
     let session = Session::one_shot(agent)?;
     let (client, _events) = Client::start(

@@ -72,20 +72,6 @@ impl Replica {
         .await
     }
 
-    /// Returns whether an id is known in a log, and at which place.
-    ///
-    /// # Errors
-    /// [`ReplicaError`].
-    pub async fn place_of(&self, log: LogId, id: MsgId) -> Result<Option<u64>, ReplicaError> {
-        self.call(move |db| {
-            db.prepare_cached("SELECT seq FROM message WHERE log = ?1 AND id = ?2")?
-                .query_row(params![log.to_bytes(), id.as_bytes()], |r| r.get(0))
-                .optional()
-                .map(|seq| seq.map(uint))
-        })
-        .await
-    }
-
     /// Finds a message by its id, in any log.
     ///
     /// # Errors
@@ -160,36 +146,6 @@ impl Replica {
             let mut query = db.prepare_cached(&sql)?;
             let rows = query.query_map(params![handle.as_str(), own, max], read)?;
             rows.filter_map(Result::transpose).collect()
-        })
-        .await
-    }
-
-    /// Returns from which seq on a log is held without holes.
-    ///
-    /// # Errors
-    /// [`ReplicaError`].
-    pub async fn held_from(&self, log: LogId) -> Result<Option<u64>, ReplicaError> {
-        self.call(move |db| {
-            db.prepare_cached("SELECT first FROM held WHERE log = ?1")?
-                .query_row([log.to_bytes()], |r| r.get(0))
-                .optional()
-                .map(|first| first.map(uint))
-        })
-        .await
-    }
-
-    /// Notes that a log is held from `first` on.
-    ///
-    /// # Errors
-    /// [`ReplicaError`].
-    pub async fn hold_from(&self, log: LogId, first: u64) -> Result<(), ReplicaError> {
-        self.call(move |db| {
-            db.prepare_cached(
-                "INSERT INTO held VALUES (?1, ?2)
-                 ON CONFLICT (log) DO UPDATE SET first = min(first, excluded.first)",
-            )?
-            .execute(params![log.to_bytes(), int(first)])
-            .map(drop)
         })
         .await
     }

@@ -24,6 +24,7 @@ fn profile() -> Profile {
             user: name("ada"),
             user_id: UserId::new([3; 32]),
             machine: name("laptop"),
+            unsettled: false,
         }),
     }
 }

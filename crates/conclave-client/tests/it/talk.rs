@@ -347,3 +347,29 @@ async fn an_account_that_was_made_keeps_its_owner_key_whatever_fails_after() {
     let identity = welcome.client.own_identity().await.unwrap();
     assert!(identity.is_owner(&owner.secret().owner_key()));
 }
+
+#[tokio::test]
+async fn only_an_account_that_was_never_confirmed_is_made_again() {
+    let mut world = World::start().await;
+    let bob = Machine::new();
+    drop(bob.register(&world, "bob").await);
+    let settled = bob.home.servers().unwrap().pop().unwrap();
+    let account = settled.user.clone().unwrap();
+    assert!(!account.unsettled);
+    // The server has forgotten everybody and kept its key.
+    world.down().await;
+    for file in ["conclave.db", "conclave.db-wal", "conclave.db-shm"] {
+        std::fs::remove_file(world.dir.path().join("data").join(file)).ok();
+    }
+    world.up().await;
+    let origin = world.origin();
+    let again = || onboard::register(&bob.home, &origin, name("bob"), name("box"), "test");
+    assert_eq!(again().await.unwrap_err().code(), Code::NameTaken);
+    let mut asked = settled.clone();
+    asked.user.as_mut().unwrap().unsettled = true;
+    bob.home.save(&asked).unwrap();
+    let made = again().await.unwrap();
+    assert!(made.owner.is_some());
+    let now = bob.home.servers().unwrap().pop().unwrap().user.unwrap();
+    assert!(!now.unsettled && now.user_id != account.user_id);
+}
