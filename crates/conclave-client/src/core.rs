@@ -253,7 +253,11 @@ impl Core {
             }),
             Told::Enrol(request) => self.tell(Event::Enrol(request)),
             // Heads are looked up when something by that user comes.
-            Told::Ident(_) | Told::Entries(_) | Told::Unknown(_) => {}
+            Told::Ident(_)
+            | Told::Entries(_)
+            | Told::Keys(_)
+            | Told::Wanted(_)
+            | Told::Unknown(_) => {}
         }
     }
 

@@ -73,7 +73,9 @@ pub struct ChannelLog {
     left: BTreeMap<UserId, u64>,
     banned: BTreeSet<UserId>,
     invites: BTreeMap<InviteId, Invite>,
-    epoch: Option<Epoch>,
+    epochs: Vec<Epoch>,
+    /// The membership changed so that a new epoch must come before the next message.
+    stale: bool,
     frozen: bool,
     closed: bool,
 }
@@ -117,8 +119,9 @@ impl ChannelLog {
         rec: &VerifiedCtl,
         ids: &impl Identities,
     ) -> Result<CtlChange, CtlError> {
-        let plan = self.plan(rule::Place { seq, at }, rec, ids)?;
-        Ok(self.commit(seq, rec, plan))
+        let place = rule::Place { seq, at };
+        let plan = self.plan(place, rec, ids)?;
+        Ok(self.commit(place, rec, plan))
     }
 
     /// Returns whether an entry with this header may stand at the log's end (rule 5): by a member
@@ -130,9 +133,9 @@ impl ChannelLog {
         if header.channel != self.id || header.route.recipient().is_some() {
             return Err(EnvError::Channel);
         }
-        match (self.mode, header.suite, &self.epoch) {
+        match (self.mode, header.suite, self.epoch()) {
             (Mode::Signed, Suite::Clear, _) => {}
-            (Mode::E2e, Suite::One, Some(epoch)) if epoch.e == header.epoch && !epoch.stale => {}
+            (Mode::E2e, Suite::One, Some(epoch)) if epoch.e == header.epoch && !self.stale => {}
             (Mode::E2e, Suite::One, _) => return Err(EnvError::StaleEpoch),
             _ => return Err(EnvError::Mode),
         }

@@ -121,8 +121,10 @@ fixed_bytes! {
     RecipientKeyId[8];
     /// A handshake nonce.
     HandshakeNonce[32];
-    /// The nonce slot of an envelope (zero in suite 0).
+    /// The nonce slot of an envelope (zero in suite 0, and where HPKE seals).
     EnvelopeNonce[24];
+    /// A channel key sealed to one holder: `enc[32] ‖ ct[48]`.
+    SealedKey[80];
 }
 
 /// One ordered log: a channel's, or one session's mailbox.

@@ -318,6 +318,11 @@ impl IdentityLog {
         self.owners.iter().filter_map(|span| span.at(self.head.n))
     }
 
+    /// Returns the owner keys that counted at head `n`.
+    pub fn owners_at(&self, n: u64) -> impl Iterator<Item = &OwnerKey> {
+        self.owners.iter().filter_map(move |span| span.at(n))
+    }
+
     /// Returns whether an owner key counts now.
     #[must_use]
     pub fn is_owner(&self, key: &OwnerKey) -> bool {

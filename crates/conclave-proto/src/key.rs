@@ -54,6 +54,8 @@ fixed_bytes! {
     InviteKey[32];
     /// A machine's X25519 encryption key (`EK`).
     EncryptionKey[32];
+    /// Who holds an encryption key: the bytes of a [`MachineKey`] or [`OwnerKey`].
+    HolderKey[32];
     /// An Ed25519 signature.
     Signature[64];
 }
@@ -115,6 +117,18 @@ impl ServerKey {
     #[must_use]
     pub fn fingerprint(&self) -> String {
         crate::id::to_text(&crate::bytes::sha256(self.as_bytes()).as_bytes()[..16])
+    }
+}
+
+impl From<MachineKey> for HolderKey {
+    fn from(key: MachineKey) -> Self {
+        Self::new(*key.as_bytes())
+    }
+}
+
+impl From<OwnerKey> for HolderKey {
+    fn from(key: OwnerKey) -> Self {
+        Self::new(*key.as_bytes())
     }
 }
 

@@ -14,8 +14,12 @@ pub const HEADER_BYTES_MAX: usize = 512;
 pub const RECORD_BYTES_MAX: usize = 8 * 1024;
 /// The largest box that travels beside a control record, in bytes.
 pub const BOX_BYTES_MAX: usize = 4 * 1024;
-/// The most wraps in one request.
+/// The most wraps in one request or answer.
 pub const WRAPS_MAX: usize = 1000;
+/// The most holders whose encryption keys one request asks for.
+pub const HOLDERS_MAX: usize = 500;
+/// How long an announced encryption key may be sealed to at most, in milliseconds (30 days).
+pub const ENCRYPTION_KEY_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 /// The most entries in one page or batch.
 pub const PAGE_ENTRIES_MAX: usize = 256;
 /// The most bytes of entries in one page or batch (encoded envelopes, before framing).

@@ -87,6 +87,8 @@ codes! {
     CtlConflict = "ctl_conflict", "read the newer control entries and try again";
     /// The entry's epoch does not cover the membership.
     StaleEpoch = "stale_epoch", "rotate, or adopt the newer epoch, and seal again";
+    /// The channel's key is not on this machine yet.
+    KeysPending = "keys_pending", "wait: any member's machine that is online brings the key; nothing is sent in the clear";
     /// A message counter is not the next one.
     CounterGap = "counter_gap", "seal again with the expected counter";
     /// The same message id was used for other bytes.

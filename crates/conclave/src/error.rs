@@ -212,6 +212,7 @@ pub(crate) fn exit_of(code: &Code) -> Exit {
         | Code::HandleTaken
         | Code::CtlConflict
         | Code::StaleEpoch
+        | Code::KeysPending
         | Code::CounterGap
         | Code::IdReuse
         | Code::VersionMismatch => Exit::Conflict,

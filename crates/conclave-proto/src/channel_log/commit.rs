@@ -1,13 +1,13 @@
 //! Carrying out what the rules planned. Nothing here can fail.
 
 use super::body::{CtlBody, VerifiedCtl};
-use super::rule::Plan;
-use super::word::{History, RemoveKind};
+use super::rule::{Place, Plan};
+use super::word::{History, RemoveKind, Role};
 use super::{Admission, ChannelLog, CtlChange, Epoch, Invite};
 use crate::body::Head;
 
 impl ChannelLog {
-    pub(super) fn commit(&mut self, seq: u64, rec: &VerifiedCtl, plan: Plan) -> CtlChange {
+    pub(super) fn commit(&mut self, place: Place, rec: &VerifiedCtl, plan: Plan) -> CtlChange {
         let Plan { change, member } = plan;
         match &change {
             CtlChange::Created => {}
@@ -51,7 +51,7 @@ impl ChannelLog {
                 self.make_stale(*shrunk);
             }
             CtlChange::InviteAdded(_) | CtlChange::EpochStarted(_) | CtlChange::Meta => {
-                self.take_over(rec);
+                self.take_over(place, rec);
             }
             CtlChange::Frozen(on) => self.frozen = *on,
             CtlChange::Closed => self.closed = true,
@@ -60,12 +60,12 @@ impl ChannelLog {
             n: rec.c,
             hash: rec.record().hash(),
         };
-        self.seq = seq;
+        self.seq = place.seq;
         change
     }
 
     /// Takes fields of the record over that the change does not repeat.
-    fn take_over(&mut self, rec: &VerifiedCtl) {
+    fn take_over(&mut self, place: Place, rec: &VerifiedCtl) {
         match rec.body.clone() {
             CtlBody::Invite {
                 key,
@@ -92,12 +92,16 @@ impl ChannelLog {
                 bundle_box,
                 ..
             } => {
-                self.epoch = Some(Epoch {
+                self.stale = false;
+                self.name_box = None;
+                self.epochs.push(Epoch {
                     e,
+                    seq: place.seq,
+                    at: place.at,
                     commit,
                     prev_box,
                     bundle_box,
-                    stale: false,
+                    by_admin: self.role(&rec.author.user) >= Some(Role::Admin),
                 });
             }
             CtlBody::Meta {
@@ -117,8 +121,6 @@ impl ChannelLog {
     }
 
     const fn make_stale(&mut self, shrunk: bool) {
-        if let Some(epoch) = &mut self.epoch {
-            epoch.stale |= shrunk;
-        }
+        self.stale |= shrunk;
     }
 }

@@ -78,7 +78,8 @@ impl ChannelLog {
             left: BTreeMap::new(),
             banned: BTreeSet::new(),
             invites: BTreeMap::new(),
-            epoch: None,
+            epochs: Vec::new(),
+            stale: false,
             frozen: false,
             closed: false,
         })

@@ -6,7 +6,7 @@
 use super::actor::{Actor, identity_at};
 use super::body::{CtlBody, Ticket, VerifiedCtl};
 use super::create::check_settings;
-use super::word::{Mode, RemoveKind, Role, Visibility};
+use super::word::{History, Mode, RemoveKind, Role, Visibility};
 use super::{
     Admission, ChannelLog, CtlChange, CtlError, INVITES_MAX, Identities, MEMBERS_MAX, Member,
 };
@@ -115,8 +115,10 @@ impl ChannelLog {
                 ..
             } => {
                 actor.at_least(Role::Member)?;
-                let boxes = [Some(bundle_box), prev_box.as_ref()];
-                self.next_epoch(*e, *covers_c, members_root, &boxes, ids)?
+                let admin = actor.role >= Some(Role::Admin);
+                self.next_epoch(*e, *covers_c, members_root, ids)?;
+                self.check_boxes(bundle_box, prev_box.as_ref(), admin)?;
+                CtlChange::EpochStarted(*e)
             }
             CtlBody::Freeze { on } => {
                 actor.at_least(Role::Admin)?;
@@ -267,7 +269,10 @@ impl ChannelLog {
         let identity = identity_at(ids, user, &head)?;
         let shrunk = identity
             .machines_at(known.n)
-            .any(|machine| identity.machine_at(head.n, &machine.key).is_none());
+            .any(|machine| identity.machine_at(head.n, &machine.key).is_none())
+            || identity
+                .owners_at(known.n)
+                .any(|key| !identity.is_owner_at(head.n, key));
         Ok(CtlChange::IdentAdvanced {
             user: *user,
             head,
@@ -280,31 +285,32 @@ impl ChannelLog {
         e: u32,
         covers_c: u64,
         members_root: &Hash,
-        boxes: &[Option<&Blob>],
         ids: &impl Identities,
-    ) -> Result<CtlChange, CtlError> {
+    ) -> Result<(), CtlError> {
         if self.mode != Mode::E2e {
             return Err(CtlError::Mode);
         }
-        if boxes
-            .iter()
-            .flatten()
-            .any(|sealed| sealed.len() > BOX_BYTES_MAX)
-        {
-            return Err(CtlError::Limit);
-        }
-        let next = self
-            .epoch
-            .as_ref()
-            .map_or(Some(1), |epoch| epoch.e.checked_add(1));
+        let next = self.epoch().map_or(Some(1), |epoch| epoch.e.checked_add(1));
         let fits = Some(e) == next
             && covers_c == self.head.n
             && self.members_root(ids).as_ref() == Some(members_root);
-        if fits {
-            Ok(CtlChange::EpochStarted(e))
-        } else {
-            Err(CtlError::Epoch)
+        fits.then_some(()).ok_or(CtlError::Epoch)
+    }
+
+    /// The way back to older keys is there iff new members may read older messages. Only an admin may
+    /// break it off, where the older key is lost.
+    fn check_boxes(&self, bundle: &Blob, prev: Option<&Blob>, admin: bool) -> Result<(), CtlError> {
+        if bundle.len() > BOX_BYTES_MAX || prev.is_some_and(|sealed| sealed.len() > BOX_BYTES_MAX) {
+            return Err(CtlError::Limit);
         }
+        let fits = match (self.history, self.epoch(), prev) {
+            (_, None, Some(_)) | (History::SinceJoin, _, Some(_)) => false,
+            (History::Full, Some(_), None) => admin,
+            (History::Full, Some(_), Some(_)) | (_, None, None) | (History::SinceJoin, _, None) => {
+                true
+            }
+        };
+        fits.then_some(()).ok_or(CtlError::Epoch)
     }
 
     fn meta(&self, actor: &Actor<'_>, body: &CtlBody) -> Result<CtlChange, CtlError> {

@@ -72,19 +72,23 @@ impl Invite {
     }
 }
 
-/// The newest epoch of a channel in mode `e2e`.
+/// One epoch of a channel in mode `e2e`: what its record says of the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epoch {
-    /// Its number.
+    /// Its number, from 1.
     pub e: u32,
+    /// The seq of its record.
+    pub seq: u64,
+    /// When it was stored, by the server's time.
+    pub at: UnixMs,
     /// The key's commitment.
     pub commit: Hash,
     /// The key before, sealed under this one.
     pub prev_box: Option<Blob>,
     /// Index key, name and topic, sealed under this one.
     pub bundle_box: Blob,
-    /// Whether the membership changed so that a new epoch must come before the next message.
-    pub stale: bool,
+    /// Whether an admin made it: only such may change index key, name and topic (DECISIONS 18).
+    pub by_admin: bool,
 }
 
 /// What a record changed.

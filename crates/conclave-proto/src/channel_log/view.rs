@@ -1,8 +1,11 @@
 //! Looking at a channel: everything that only reads one of its parts.
 
-use super::{ChannelLog, Epoch, History, Invite, Limits, Member, Mode, Role, Visibility};
+use super::{
+    ChannelLog, Epoch, History, Identities, Invite, Limits, Member, Mode, Role, Visibility,
+};
 use crate::body::Head;
 use crate::id::{Blob, ChannelId, Hash, InviteId, UserId};
+use crate::key::HolderKey;
 use crate::name::Name;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -123,8 +126,47 @@ impl ChannelLog {
 
     /// Returns the newest epoch (mode `e2e`).
     #[must_use]
-    pub const fn epoch(&self) -> Option<&Epoch> {
-        self.epoch.as_ref()
+    pub fn epoch(&self) -> Option<&Epoch> {
+        self.epochs.last()
+    }
+
+    /// Returns an epoch by its number.
+    #[must_use]
+    pub fn epoch_at(&self, e: u32) -> Option<&Epoch> {
+        self.epochs.get(usize::try_from(e).ok()?.checked_sub(1)?)
+    }
+
+    /// Returns every epoch, ascending.
+    #[must_use]
+    pub fn epochs(&self) -> &[Epoch] {
+        &self.epochs
+    }
+
+    /// Returns whether the membership changed since the newest epoch so that another one must come
+    /// before the next message (rule 5); also before the first one.
+    #[must_use]
+    pub fn needs_epoch(&self) -> bool {
+        self.mode == Mode::E2e && (self.stale || self.epochs.is_empty())
+    }
+
+    /// Returns who may hold the newest key: the machines of members at the identity heads the channel
+    /// goes by and, where history is `full`, their owner keys. Deterministic, and never what a server
+    /// says (rules 3 and 4). Empty if an identity log is missing.
+    #[must_use]
+    pub fn holders(&self, ids: &impl Identities) -> BTreeMap<HolderKey, UserId> {
+        let mut holders = BTreeMap::new();
+        for (user, member) in &self.members {
+            let Some(identity) = ids.identity(user) else {
+                return BTreeMap::new();
+            };
+            let machines = identity.machines_at(member.ident.n);
+            holders.extend(machines.map(|m| (HolderKey::from(m.key), *user)));
+            if self.history == History::Full {
+                let owners = identity.owners_at(member.ident.n);
+                holders.extend(owners.map(|key| (HolderKey::from(*key), *user)));
+            }
+        }
+        holders
     }
 
     /// Returns whether sending is stopped.

@@ -21,6 +21,10 @@ wire_enum! {
         Dropped(Dropped) = "dropped",
         /// A user's identity log grew.
         Ident(IdentHead) = "ident",
+        /// A wrap for this machine has come.
+        Keys(EpochOf) = "keys",
+        /// A member's machine lacks the channel's newest key: see [`super::Op::WrapMissing`].
+        Wanted(EpochOf) = "wanted",
         /// A new machine asks to be enrolled; to who opened the enrolment.
         Enrol(Box<EnrolRequest>) = "enrol",
         /// The caller's own standing changed.
@@ -70,6 +74,15 @@ pub struct IdentHead {
     pub user: UserId,
     /// Its number and hash.
     pub head: Head,
+}
+
+/// An epoch of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochOf {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The epoch's number.
+    pub e: u32,
 }
 
 /// The caller's standing on the server.

@@ -3,8 +3,8 @@
 //! Every operation that changes something is idempotent: by message id, record hash or value.
 
 use crate::entry::Envelope;
-use crate::id::{Blob, ChannelId, InviteId, LogId, UserId};
-use crate::key::{InviteKey, MachineKey, Signature};
+use crate::id::{Blob, ChannelId, InviteId, LogId, SealedKey, UserId};
+use crate::key::{HolderKey, InviteKey, MachineKey, Signature};
 use crate::name::{Name, SessionPath};
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,16 @@ wire_enum! {
         IdentAppend(IdentAppend) = "ident_append",
         /// Read an identity log. Answer: `idents`.
         IdentFetch(IdentFetch) = "ident_fetch",
+        /// Announce an encryption key of this machine, or of an owner key of this user. Answer: `done`.
+        EkPublish(EkPublish) = "ek_publish",
+        /// Fetch the newest announcements of holders one shares a channel with. Answer: `eks`.
+        EkFetch(EkFetch) = "ek_fetch",
+        /// Bring wraps of a channel's newest key; what is there already stays. Answer: `done`.
+        WrapPut(WrapPut) = "wrap_put",
+        /// Fetch one's own wraps of a channel. Answer: `wraps`.
+        WrapFetch(WrapFetch) = "wrap_fetch",
+        /// Ask who still lacks a wrap of the channel's newest key. Answer: `missing`.
+        WrapMissing(WrapMissing) = "wrap_missing",
         /// List the channels the caller may see. Answer: `channels`.
         Channels(Nothing) = "channels",
         /// Find a public or unlisted channel by its exact name. Answer: `channels` with one.
@@ -76,10 +86,69 @@ pub struct CtlAppend {
     pub rec: Blob,
     /// With an epoch: the key, wrapped to machines; at most `WRAPS_MAX`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub wraps: Vec<Blob>,
+    pub wraps: Vec<Wrap>,
     /// With an invite: what the joiner opens with the link's secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invite_box: Option<Blob>,
+}
+
+/// A channel key, sealed to one holder (SECURITY 2.4). Not signed: whoever opens it compares the key
+/// with the commitment in the epoch's record, so anybody may bring it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wrap {
+    /// Who can open it.
+    pub to: HolderKey,
+    /// With which generation of its encryption key.
+    #[serde(rename = "gen")]
+    pub generation: u32,
+    /// The sealed key.
+    pub sealed: SealedKey,
+}
+
+/// See [`Op::EkPublish`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EkPublish {
+    /// The signed announcement: see [`crate::encryption_key`].
+    pub rec: Blob,
+}
+
+/// See [`Op::EkFetch`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EkFetch {
+    /// Whose; at most `HOLDERS_MAX`.
+    pub holders: Vec<HolderKey>,
+}
+
+/// See [`Op::WrapPut`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrapPut {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The epoch; must be the newest.
+    pub e: u32,
+    /// At most `WRAPS_MAX`.
+    pub wraps: Vec<Wrap>,
+}
+
+/// See [`Op::WrapFetch`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrapFetch {
+    /// The channel.
+    pub channel: ChannelId,
+    /// From this epoch on.
+    pub from: u32,
+    /// Sealed to whom: this session's machine, or an owner key of its user.
+    pub holder: HolderKey,
+    /// Epochs whose wrap did not open: it is thrown away, and members are asked for another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unusable: Vec<u32>,
+}
+
+/// See [`Op::WrapMissing`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrapMissing {
+    /// The channel.
+    pub channel: ChannelId,
 }
 
 /// See [`Op::Subscribe`].

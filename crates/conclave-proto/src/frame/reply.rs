@@ -3,7 +3,8 @@
 use super::op::Nothing;
 use crate::body::Head;
 use crate::entry::Entry;
-use crate::id::{Blob, ChannelId, Hash, InviteId, UserId};
+use crate::id::{Blob, ChannelId, Hash, InviteId, SealedKey, UserId};
+use crate::key::HolderKey;
 use crate::name::{Name, SessionPath};
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,12 @@ wire_enum! {
         Page(EntryPage) = "page",
         /// Records of an identity log.
         Idents(Idents) = "idents",
+        /// Announcements of encryption keys.
+        Eks(Eks) = "eks",
+        /// Wraps of a channel's keys.
+        Wraps(Wraps) = "wraps",
+        /// Who lacks a wrap.
+        Missing(Missing) = "missing",
         /// Channels.
         Channels(Channels) = "channels",
         /// A user.
@@ -95,6 +102,42 @@ pub struct Idents {
     pub records: Vec<Blob>,
     /// The newest record's number.
     pub head: u64,
+}
+
+/// See [`Reply::Eks`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Eks {
+    /// The newest announcement of each holder that has one, in the order asked for.
+    pub recs: Vec<Blob>,
+}
+
+/// See [`Reply::Wraps`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wraps {
+    /// Ascending by epoch, at most `WRAPS_MAX`; more if the last one is not the newest epoch's.
+    pub wraps: Vec<EpochWrap>,
+}
+
+/// The key of one epoch, sealed to who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochWrap {
+    /// The epoch.
+    pub e: u32,
+    /// With which generation of the holder's encryption key.
+    #[serde(rename = "gen")]
+    pub generation: u32,
+    /// The sealed key.
+    pub sealed: SealedKey,
+}
+
+/// See [`Reply::Missing`]. A list to work from, not to trust: whoever seals decides from the signed
+/// logs who may have the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// The newest epoch; 0 if there is none.
+    pub e: u32,
+    /// Machines of members, and owner keys of theirs that announced a key, without a wrap of it.
+    pub holders: Vec<HolderKey>,
 }
 
 /// See [`Reply::Channels`].

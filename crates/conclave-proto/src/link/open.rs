@@ -184,7 +184,12 @@ impl Link {
                 }
                 Ok(())
             }
-            Event::Presence(_) | Event::Ident(_) | Event::Enrol(_) | Event::Standing(_) => {
+            Event::Presence(_)
+            | Event::Ident(_)
+            | Event::Keys(_)
+            | Event::Wanted(_)
+            | Event::Enrol(_)
+            | Event::Standing(_) => {
                 self.outputs.push_back(Output::Event(event));
                 Ok(())
             }

@@ -97,7 +97,12 @@ impl HubState {
             Op::Append(_) | Op::CtlAppend(_) | Op::IdentAppend(_) | Op::Admin(_) => {
                 return Err(Reject::new(Code::Internal, "the operation was not checked"));
             }
-            Op::Unknown(_) => {
+            Op::EkPublish(_)
+            | Op::EkFetch(_)
+            | Op::WrapPut(_)
+            | Op::WrapFetch(_)
+            | Op::WrapMissing(_)
+            | Op::Unknown(_) => {
                 return Err(Reject::new(
                     Code::UnknownOp,
                     "this server does not know that",
