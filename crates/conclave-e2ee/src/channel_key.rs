@@ -2,6 +2,7 @@
 
 use crate::aead::{self, NONCE_LEN};
 use crate::pad::{pad, unpad};
+use crate::secret_bytes::SecretBytes;
 use conclave_proto::bytes::Builder;
 use conclave_proto::codec;
 use conclave_proto::entry::{Envelope, Header, Kind, Parsed, Suite};
@@ -78,27 +79,27 @@ pub struct Bundle {
     pub topic: Option<String>,
 }
 
-/// A channel's index key: 32 random bytes. Never printed.
+/// A channel's index key: 32 random bytes. Wiped on drop, never printed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IndexKey(Hash);
+pub struct IndexKey(SecretBytes);
 
 impl IndexKey {
     /// Wraps random bytes.
     #[must_use]
-    pub const fn new(bytes: [u8; 32]) -> Self {
-        Self(Hash::new(bytes))
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(SecretBytes::new(&bytes))
     }
 
     /// Returns the index key of a channel in mode `signed`, which everybody can compute (DECISIONS 16).
     #[must_use]
     pub fn public(channel: &ChannelId) -> Self {
         let seed = [&b"conclave/v1/public-index"[..], channel.as_bytes()].concat();
-        Self(conclave_proto::bytes::sha256(&seed))
+        Self::new(*conclave_proto::bytes::sha256(&seed).as_bytes())
     }
 
     /// Returns the bytes.
     #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 32] {
+    pub fn as_bytes(&self) -> &[u8; 32] {
         self.0.as_bytes()
     }
 
@@ -274,13 +275,9 @@ impl ChannelKey {
 
     fn seal_facts(&self, label: &str, bundle: &Bundle, nonce: [u8; NONCE_LEN]) -> Blob {
         let plain = codec::to_cbor(bundle).map(Zeroizing::new);
-        let plain = pad(&plain.unwrap_or_default());
-        aead::seal_box(
-            &self.derive("bundle"),
-            &nonce,
-            &self.facts_aad(label),
-            &plain,
-        )
+        let plain = pad(&plain.expect("bytes and texts are CBOR"));
+        let aad = self.facts_aad(label);
+        aead::seal_box(&self.derive("bundle"), &nonce, &aad, &plain)
     }
 
     fn open_facts(&self, label: &str, sealed: &Blob) -> Option<Bundle> {

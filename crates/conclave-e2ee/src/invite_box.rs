@@ -3,6 +3,7 @@
 
 use crate::aead::{self, NONCE_LEN};
 use crate::pad::{pad, unpad};
+use crate::secret_bytes::SecretBytes;
 use crate::{ChannelKey, IndexKey, Place};
 use conclave_proto::bytes::Builder;
 use conclave_proto::codec;
@@ -33,12 +34,12 @@ pub struct InviteBox {
     pub key: Option<BoxedKey>,
 }
 
-/// A channel key inside a box. Never printed.
+/// A channel key inside a box. Wiped on drop, never printed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoxedKey {
     /// The epoch.
     pub e: u32,
-    key: Hash,
+    key: SecretBytes,
 }
 
 impl BoxedKey {
@@ -47,7 +48,7 @@ impl BoxedKey {
     pub fn new(key: &ChannelKey) -> Self {
         Self {
             e: key.place().e,
-            key: Hash::new(*key.bytes()),
+            key: SecretBytes::new(key.bytes()),
         }
     }
 
@@ -75,7 +76,7 @@ pub fn seal(
     nonce: [u8; NONCE_LEN],
 ) -> Blob {
     let plain = codec::to_cbor(content).map(Zeroizing::new);
-    let plain = pad(&plain.unwrap_or_default());
+    let plain = pad(&plain.expect("bytes, texts and numbers are CBOR"));
     aead::seal_box(&box_key(secret), &nonce, &aad(channel, invite), &plain)
 }
 

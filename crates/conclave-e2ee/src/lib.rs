@@ -12,6 +12,7 @@ mod hpke_base;
 pub mod invite_box;
 pub mod number;
 pub mod pad;
+mod secret_bytes;
 pub mod whisper;
 pub mod wrap;
 

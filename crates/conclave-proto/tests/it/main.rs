@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod announcement;
 mod channel;
 mod channel_entry;
 mod channel_join;
