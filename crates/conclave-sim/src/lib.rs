@@ -2,8 +2,9 @@
 //!
 //! Real are the links, the connections, the hub and the memory store; simulated are time, sockets,
 //! crashes and failing commits. `world` runs a seed, `model` knows what must be true, `invariant`
-//! compares.
+//! compares. `hostile` is a server over real sockets that lies to real clients.
 
+pub mod hostile;
 pub mod invariant;
 pub mod model;
 pub mod net;
