@@ -8,6 +8,7 @@ pub mod channel;
 pub mod machine;
 pub mod read;
 pub mod send;
+pub mod verify;
 
 pub use channel::Signer;
 pub use read::History;
@@ -373,7 +374,9 @@ impl Client {
     async fn pin(&self, name: Name, user: UserId) -> Result<UserId, ClientError> {
         let pinned = self.info.replica.pin_name(name.clone(), user).await?;
         self.with(move |core| {
-            let verified = core.book.pinned(&name).is_some_and(|pin| pin.verified);
+            let before = core.book.pinned(&name);
+            // Who was compared is a user, not a name.
+            let verified = before.is_some_and(|pin| pin.verified && pin.user == pinned);
             let changed = pinned != user;
             core.book.pin(
                 name,

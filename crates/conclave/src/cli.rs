@@ -32,6 +32,7 @@ mod status;
 mod tail;
 mod up;
 mod user;
+mod verify;
 mod who;
 
 use crate::config;
@@ -77,8 +78,10 @@ enum Command {
     /// Run the MCP server of one agent session, on standard input and output
     #[command(visible_alias = "mcp")]
     Bridge(bridge::Args),
-    /// Print this machine's public keys
+    /// Print your digits and this machine's public keys
     Key(key::Args),
+    /// Compare numbers with a person, or with the members of a channel
+    Verify(verify::Args),
     /// Make an account on a server with open registration
     Register(register::Args),
     /// Enrol, list and remove machines of your account
@@ -222,6 +225,7 @@ fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
         Command::Serve(args) => block_on_many(serve::run(cx, args)),
         Command::Bridge(args) => block_on_stdio(bridge::run(cx, args)),
         Command::Key(args) => key::run(cx, &args),
+        Command::Verify(args) => block_on(verify::run(cx, args)),
         Command::Register(args) => block_on(register::run(cx, args)),
         Command::Machine(command) => block_on(machine::run(cx, command)),
         Command::Join(args) => block_on(join::run(cx, args)),

@@ -24,7 +24,7 @@ pub(crate) enum Exit {
     NotFound = 3,
     /// The server understood and refused.
     Refused = 4,
-    /// This machine's key is not accepted, or the server's key is not the pinned one.
+    /// A key is not accepted or not the pinned one, or compared digits differ.
     Unauthorised = 5,
     /// No connection, or no answer in time.
     Offline = 6,
@@ -53,12 +53,14 @@ pub(crate) enum Own {
     Audit,
     /// The demo did not get through.
     Demo,
+    /// Digits that two people compared are not the same.
+    Mismatch,
 }
 
 impl Own {
     /// Every one.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Usage,
         Self::Ambiguous,
         Self::Pin,
@@ -67,6 +69,7 @@ impl Own {
         Self::NoServer,
         Self::Audit,
         Self::Demo,
+        Self::Mismatch,
     ];
 
     /// Returns the word that programs see.
@@ -80,6 +83,7 @@ impl Own {
             Self::NoServer => "no_server",
             Self::Audit => "audit",
             Self::Demo => "demo",
+            Self::Mismatch => "mismatch",
         }
     }
 
@@ -87,7 +91,7 @@ impl Own {
     pub(crate) const fn exit(self) -> Exit {
         match self {
             Self::Usage | Self::Ambiguous => Exit::Usage,
-            Self::Pin => Exit::Unauthorised,
+            Self::Pin | Self::Mismatch => Exit::Unauthorised,
             Self::Listen => Exit::Conflict,
             Self::Local | Self::NoServer => Exit::Local,
             Self::Audit | Self::Demo => Exit::Failure,

@@ -70,6 +70,24 @@ impl Output {
         let _closed = writeln!(err, "{line}");
     }
 
+    /// Warns the person at the terminal, in red where the terminal has colours.
+    pub(crate) fn alarm(self, lines: impl Display) {
+        let plain = !std::io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some();
+        for line in lines.to_string().lines() {
+            match plain {
+                true => self.talk(line),
+                false => self.talk(format_args!("\x1b[1;97;41m{line:<78}\x1b[0m")),
+            }
+        }
+    }
+
+    /// Shows a picture made of blocks, dark on light whatever the terminal's colours are.
+    pub(crate) fn picture(self, lines: &str) {
+        for line in lines.lines() {
+            self.talk(format_args!("\x1b[38;5;16;48;5;231m{line}\x1b[0m"));
+        }
+    }
+
     /// Asks on the terminal, without a line break.
     pub(crate) fn ask(self, prompt: impl Display) {
         let mut err = std::io::stderr().lock();

@@ -1,8 +1,9 @@
-//! `conclave key`: this machine's public keys, one for each server.
+//! `conclave key`: the user's digits and this machine's public keys, for each server.
 
 use super::Context;
 use super::open::{self, Target};
 use crate::error::CliError;
+use conclave_client::client::verify::fingerprint;
 use conclave_client::keystore::MachineKeys;
 use serde_json::json;
 
@@ -15,23 +16,29 @@ pub(crate) struct Args {
 
 /// Prints the keys. They are here: no server is asked.
 pub(crate) fn run(cx: &Context, args: &Args) -> Result<(), CliError> {
-    let mut keys = Vec::new();
+    let (mut objects, mut rows) = (Vec::new(), Vec::new());
     for (home, server) in open::accounts(cx, &args.target)? {
-        if let (Some(account), Some(own)) = (&server.user, MachineKeys::load(&home, &server.id)?) {
-            let key = own.signing.machine_key();
-            keys.push((open::name(&server), account.machine.clone(), key));
-        }
+        let (Some(account), Some(own)) = (&server.user, MachineKeys::load(&home, &server.id)?)
+        else {
+            continue;
+        };
+        let name = open::name(&server);
+        let digits = fingerprint(&server.id, &account.user_id);
+        let key = own.signing.machine_key();
+        objects.push(json!({
+            "server": name, "user": account.user, "fingerprint": digits, "machine": account.machine,
+            "key": key,
+        }));
+        rows.push([
+            name,
+            account.user.to_string(),
+            digits,
+            account.machine.to_string(),
+            key.to_string(),
+        ]);
     }
-    let objects: Vec<_> = keys
-        .iter()
-        .map(|(server, machine, key)| json!({"server": server, "machine": machine, "key": key}))
-        .collect();
-    let rows: Vec<_> = keys
-        .iter()
-        .map(|(server, machine, key)| [server.clone(), machine.to_string(), key.to_string()])
-        .collect();
     cx.out.table(
-        ["server", "machine", "key"],
+        ["server", "you are", "your digits", "machine", "machine key"],
         &rows,
         &json!({"keys": objects}),
     );

@@ -20,7 +20,7 @@ const EXITS: [(Exit, &str); 8] = [
     (Exit::Refused, "the server understood and refused"),
     (
         Exit::Unauthorised,
-        "your key is not accepted, or the server's key is not the pinned one",
+        "your key is not accepted, a server or user is not the pinned one, or compared digits differ",
     ),
     (Exit::Offline, "no connection, or no answer in time"),
     (

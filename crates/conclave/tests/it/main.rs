@@ -13,4 +13,5 @@ mod python;
 mod refusals;
 mod talk;
 mod tls;
+mod verify;
 mod world;
