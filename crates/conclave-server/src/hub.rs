@@ -13,6 +13,7 @@ mod directory;
 pub mod effect;
 mod enter;
 pub mod handle;
+mod keys;
 mod presence;
 mod quota;
 mod recover;
@@ -25,7 +26,7 @@ pub mod stats;
 pub mod subscription;
 mod threads;
 
-pub use command::{Checked, Command, ConnId, Enter};
+pub use command::{Beside, Checked, Command, ConnId, Enter};
 pub use effect::{Effect, Load, Loaded, Outgoing, Purpose};
 pub use handle::{Attached, HubGone, HubHandle};
 pub use settings::{Bootstrap, Registration, Settings, Who};

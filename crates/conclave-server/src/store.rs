@@ -11,9 +11,10 @@ pub mod sqlite;
 use crate::audit::RequestId;
 use conclave_proto::body::Head;
 use conclave_proto::entry::{Entry, Parsed};
-use conclave_proto::frame::reply::{AuditPage, EntryPage, Gap};
+use conclave_proto::frame::op::Wrap;
+use conclave_proto::frame::reply::{AuditPage, EntryPage, EpochWrap, Gap};
 use conclave_proto::id::{Blob, ChannelId, InviteId, LogId, MailboxId, UserId};
-use conclave_proto::key::InviteKey;
+use conclave_proto::key::{HolderKey, InviteKey};
 use conclave_proto::limit::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
 use conclave_proto::name::SessionPath;
 use conclave_proto::time::UnixMs;
@@ -29,6 +30,14 @@ pub enum Write {
         env: Box<Parsed>,
         /// How much may wait in the log unread, for mailboxes.
         bound: Option<Bound>,
+    },
+    /// Look for an envelope that may not be appended any more: if it was, its sender only lacks the
+    /// answer. [`Outcome::Duplicate`] for the very same bytes, else [`Outcome::Done`].
+    Recall {
+        /// In which log.
+        log: LogId,
+        /// The envelope.
+        env: Box<Parsed>,
     },
     /// Append a control record, which the hub has checked. [`Outcome::Appended`].
     Ctl {
@@ -77,6 +86,27 @@ pub enum Write {
         invite: InviteId,
         /// The sealed box.
         sealed: Option<Blob>,
+    },
+    /// Put an announcement of an encryption key, unless the holder has one of this or a later
+    /// generation.
+    Announcement(AnnouncementRow),
+    /// Put wraps of a channel's key; what is there stays.
+    Wraps {
+        /// Of which channel.
+        channel: ChannelId,
+        /// Of which epoch.
+        e: u32,
+        /// The wraps.
+        wraps: Vec<Wrap>,
+    },
+    /// Throw away wraps that their holder could not open.
+    Unwrap {
+        /// Of which channel.
+        channel: ChannelId,
+        /// Whose.
+        holder: HolderKey,
+        /// Of which epochs.
+        epochs: Vec<u32>,
     },
     /// Freeze or thaw a log.
     Freeze {
@@ -153,6 +183,19 @@ pub struct ServerInviteRow {
     pub uses_left: u32,
     /// When it lapses.
     pub expires: UnixMs,
+}
+
+/// The newest announcement of a holder's encryption key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnnouncementRow {
+    /// Whose key: a machine, or an owner key.
+    pub holder: HolderKey,
+    /// Of which user that is.
+    pub user: UserId,
+    /// Which of the holder's keys.
+    pub generation: u32,
+    /// The signed record.
+    pub rec: Blob,
 }
 
 /// What came of one [`Write`].
@@ -259,6 +302,15 @@ pub enum PageQuery {
         /// At most so many.
         limit: u32,
     },
+    /// One holder's wraps of a channel's keys, ascending by epoch, as many as one answer holds.
+    Wraps {
+        /// Of which channel.
+        channel: ChannelId,
+        /// Whose.
+        holder: HolderKey,
+        /// From this epoch on.
+        from: u32,
+    },
 }
 
 /// Which entries of a log.
@@ -277,6 +329,8 @@ pub enum Page {
     Entries(EntryPage),
     /// Of the audit log.
     Audit(AuditPage),
+    /// Of a holder's wraps.
+    Wraps(Vec<EpochWrap>),
 }
 
 /// Reads pages.
@@ -335,6 +389,10 @@ pub struct Snapshot {
     pub redeemed: Vec<(InviteId, u32)>,
     /// Boxes beside invites.
     pub boxes: Vec<(InviteId, Blob)>,
+    /// The newest announcement of each holder.
+    pub announcements: Vec<AnnouncementRow>,
+    /// Who has a wrap of the newest epoch that there are wraps of, by channel.
+    pub wrapped: Vec<(ChannelId, u32, HolderKey)>,
     /// The newest audit row; zeros if there is none.
     pub audit: Option<Head>,
     /// Requests of the newest acts of admins, and when they were carried out.

@@ -81,18 +81,19 @@ impl Person {
         ctr: u64,
         (msg_id, route): (MsgId, Route),
     ) -> Envelope {
-        let channel = match log {
-            LogId::Channel(channel) => channel,
+        // What is sealed is of no concern here: the server does not open it.
+        let (suite, channel) = match log {
+            LogId::Channel(channel) => (Suite::Clear, channel),
             LogId::Mailbox(_) => {
                 let mut id = [0; 16];
                 for (to, from) in id.iter_mut().zip(server.as_bytes()) {
                     *to = *from;
                 }
-                ChannelId::new(id)
+                (Suite::One, ChannelId::new(id))
             }
         };
         let header = Header {
-            suite: Suite::Clear,
+            suite,
             channel,
             epoch: 0,
             sender: self.path.clone(),

@@ -99,6 +99,7 @@ fn render(stats: &Stats, edge: &Counters) -> String {
             "Appends that had been there before",
             stats.duplicates,
         ),
+        ("wraps_total", "Wraps of channel keys stored", stats.wraps),
         (
             "pushed_total",
             "Entries pushed to subscribers",

@@ -2,17 +2,20 @@
 //!
 //! A private channel that somebody may not see is refused exactly like one that does not exist.
 
-use super::Checked;
 use super::directory::{Channel, Directory};
+use super::{Beside, Checked};
 use conclave_proto::admin::ParsedAct;
-use conclave_proto::channel_log::{Mode, ParsedCtl, Role, Visibility};
+use conclave_proto::channel_log::{CtlBody, Mode, ParsedCtl, Role, Visibility};
+use conclave_proto::encryption_key::Announcement;
 use conclave_proto::frame::Op;
-use conclave_proto::frame::op::CtlAppend;
+use conclave_proto::frame::op::{CtlAppend, Wrap};
 use conclave_proto::frame::reply::ChannelInfo;
 use conclave_proto::id::{ChannelId, UserId};
 use conclave_proto::identity_log;
-use conclave_proto::limit::BOX_BYTES_MAX;
+use conclave_proto::key::HolderKey;
+use conclave_proto::limit::{BOX_BYTES_MAX, HOLDERS_MAX, WRAPS_MAX};
 use conclave_proto::reject::{Code, Reject};
+use std::collections::BTreeSet;
 
 impl Checked {
     /// Takes an operation apart and makes the checks that need no state, signatures of records
@@ -38,6 +41,24 @@ impl Checked {
                 .and_then(ParsedAct::verify)
                 .map(|act| Self::Admin(Box::new(act)))
                 .map_err(|e| Reject::new(e.code(), e.to_string())),
+            Op::EkPublish(ek) => Announcement::read(&ek.rec)
+                .map(|announced| Self::Announcement {
+                    announced: Box::new(announced),
+                    rec: ek.rec,
+                })
+                .map_err(|e| Reject::new(Code::Unauthorized, e.to_string())),
+            Op::WrapPut(put) => {
+                fits_wraps(&put.wraps)?;
+                Ok(Self::Other(Box::new(Op::WrapPut(put))))
+            }
+            Op::WrapFetch(fetch) => {
+                at_most(WRAPS_MAX, fetch.unusable.len(), "epochs")?;
+                Ok(Self::Other(Box::new(Op::WrapFetch(fetch))))
+            }
+            Op::EkFetch(fetch) => {
+                at_most(HOLDERS_MAX, fetch.holders.len(), "holders")?;
+                Ok(Self::Other(Box::new(Op::EkFetch(fetch))))
+            }
             Op::Unknown(word) => Err(Reject::new(
                 Code::UnknownOp,
                 format!("this server does not know {word:?}"),
@@ -47,12 +68,7 @@ impl Checked {
     }
 
     fn ctl(ctl: CtlAppend) -> Result<Self, Reject> {
-        if !ctl.wraps.is_empty() {
-            return Err(Reject::new(
-                Code::Mode,
-                "channel keys are not supported yet",
-            ));
-        }
+        fits_wraps(&ctl.wraps)?;
         if ctl
             .invite_box
             .as_ref()
@@ -69,11 +85,40 @@ impl Checked {
                 "the record is for another channel",
             ));
         }
+        if !ctl.wraps.is_empty() && !matches!(rec.body, CtlBody::Epoch { .. }) {
+            return Err(Reject::new(
+                Code::Malformed,
+                "only a new epoch brings wraps",
+            ));
+        }
         Ok(Self::Ctl {
             channel: ctl.channel,
             rec: Box::new(rec),
-            invite_box: ctl.invite_box,
+            beside: Beside {
+                wraps: ctl.wraps,
+                invite_box: ctl.invite_box,
+            },
         })
+    }
+}
+
+fn at_most(most: usize, n: usize, what: &str) -> Result<(), Reject> {
+    match n <= most {
+        true => Ok(()),
+        false => {
+            let text = format!("at most {most} {what} at a time");
+            Err(Reject::new(Code::TooLarge, text))
+        }
+    }
+}
+
+/// Checks that wraps are not too many, and one for each holder.
+fn fits_wraps(wraps: &[Wrap]) -> Result<(), Reject> {
+    at_most(WRAPS_MAX, wraps.len(), "wraps")?;
+    let holders: BTreeSet<HolderKey> = wraps.iter().map(|wrap| wrap.to).collect();
+    match holders.len() == wraps.len() {
+        true => Ok(()),
+        false => Err(Reject::new(Code::Malformed, "two wraps are for one holder")),
     }
 }
 

@@ -305,6 +305,7 @@ impl HubState {
             state.followers.iter().copied().collect::<Vec<_>>()
         });
         self.dir.delete_channel(channel);
+        self.keys.forget(channel);
         for conn in followers.unwrap_or_default() {
             self.unfollow(conn, &log);
             self.drop_subscription(conn, log, not_found("channel"));

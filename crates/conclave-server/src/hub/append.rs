@@ -1,12 +1,17 @@
 //! What changes logs: envelopes, and control records of channels.
 
 use super::access::not_found;
-use super::state::{HubState, LogState, Session};
-use super::{ConnId, Who};
+use super::keys::{PutWraps, no_holder};
+use super::quota::{envelope_bytes, wraps_bytes};
+use super::state::{HubState, LogState, Pending, Session};
+use super::{Beside, ConnId, Who};
 use crate::audit::Act;
 use crate::store::{Bound, Write};
-use conclave_proto::channel_log::{CtlBody, CtlChange, Mode, RemoveKind, VerifiedCtl, Visibility};
+use conclave_proto::channel_log::{
+    CtlBody, CtlChange, CtlError, RemoveKind, VerifiedCtl, Visibility,
+};
 use conclave_proto::entry::{Header, Parsed, Suite};
+use conclave_proto::frame::op::Wrap;
 use conclave_proto::frame::reply::{Appended, Reply};
 use conclave_proto::id::{Blob, ChannelId, InviteId, LogId, MailboxId, UserId};
 use conclave_proto::identity_log::Cap;
@@ -38,18 +43,29 @@ impl HubState {
             return Err(Reject::new(Code::HopLimit, text));
         }
         self.take_token(now, conn)?;
-        let bound = match header.route.recipient() {
+        let may = match header.route.recipient() {
             None => {
-                self.may_post(&session, header)?;
+                let may = self.may_post(&session, header);
                 if log != LogId::Channel(header.channel) {
+                    may?;
                     return Err(Reject::new(Code::Malformed, "the entry is for another log"));
                 }
-                None
+                may.map(|()| None)
             }
-            Some(path) => Some(self.may_whisper(&session, header, path, &log)?),
+            Some(path) => self.may_whisper(&session, header, path, &log).map(Some),
+        };
+        let bound = match may {
+            Ok(bound) => bound,
+            // Rights end; what was stored before stays stored, and who repeats it is told so.
+            Err(reject) => {
+                let write = Write::Recall { log, env };
+                self.put(write, Pending::Recall(conn, id, Box::new(reject)));
+                return Ok(());
+            }
         };
         let channel = bound.is_none().then_some(header.channel);
-        self.use_up(now.mono, session.user, channel, Some(&env.envelope))?;
+        let size = envelope_bytes(&env.envelope);
+        self.use_up(now.mono, session.user, channel, size)?;
         self.write_append(Write::Append { log, env, bound }, conn, id);
         Ok(())
     }
@@ -81,11 +97,18 @@ impl HubState {
                 .get(..ChannelId::LEN)
                 .unwrap_or_default(),
         );
-        if Some(header.channel) != server || header.suite != Suite::Clear {
+        if Some(header.channel) != server {
             return Err(Reject::new(
                 Code::Malformed,
                 "the whisper is for another server",
             ));
+        }
+        if header.suite == Suite::Clear {
+            let text = "whispers are sealed; update the client";
+            return Err(Reject::new(Code::Mode, text));
+        }
+        if header.epoch != 0 {
+            return Err(Reject::new(Code::Malformed, "a whisper has no epoch"));
         }
         let sender = self.dir.users.get(&session.user);
         let machine = sender.and_then(|u| u.log.machine(&session.key));
@@ -128,7 +151,7 @@ impl HubState {
         conn: ConnId,
         id: u64,
         rec: &VerifiedCtl,
-        invite_box: Option<Blob>,
+        beside: Beside,
     ) -> Result<(), Reject> {
         let session = self.session(conn)?;
         // A new machine is told to every channel at once, and only the owner makes it.
@@ -151,8 +174,8 @@ impl HubState {
             return Ok(());
         }
         match &rec.body {
-            CtlBody::Create { mode, .. } => {
-                self.may_create(&session, &channel, *mode)?;
+            CtlBody::Create { .. } => {
+                self.may_create(&session, &channel)?;
                 self.has_machine_room(&channel, &session.user)?;
             }
             CtlBody::Join { ticket } => {
@@ -169,7 +192,8 @@ impl HubState {
             }
         }
         if !matches!(rec.body, CtlBody::Ident { .. }) {
-            self.use_up(now.mono, session.user, Some(channel), None)?;
+            let size = wraps_bytes(beside.wraps.len());
+            self.use_up(now.mono, session.user, Some(channel), size)?;
         }
         if self.dir.takes_name(rec) {
             return Err(Reject::new(
@@ -182,10 +206,24 @@ impl HubState {
             .get(&LogId::Channel(channel))
             .map_or(0, |l| l.head);
         let seq = head + self.waiting_ctl(&channel) + 1;
+        let bad = |e: CtlError| Reject::new(e.code(), e.to_string());
+        if let Some(known) = self
+            .dir
+            .channel(&channel)
+            .filter(|_| !beside.wraps.is_empty())
+        {
+            // Who made wraps before the members changed is told that: the record's place comes first.
+            let users = &self.dir.users;
+            known.log.check(seq, now.wall, rec, users).map_err(bad)?;
+            let holders = known.log.holders(users);
+            if beside.wraps.iter().any(|w| !holders.contains_key(&w.to)) {
+                return Err(no_holder());
+            }
+        }
         let change = self
             .dir
             .extend_channel(&channel, seq, now.wall, rec)
-            .map_err(|e| Reject::new(e.code(), e.to_string()))?;
+            .map_err(bad)?;
         let log = self.logs.entry(LogId::Channel(channel));
         log.or_insert_with(LogState::empty);
         let removed = match &change {
@@ -202,16 +240,13 @@ impl HubState {
             id,
             removed,
         );
-        self.keep_boxes(&channel, &change, invite_box);
+        self.keep_wraps(channel, &change, beside.wraps);
+        self.keep_boxes(&channel, &change, beside.invite_box);
         self.audit_ctl(now, &session, rec, &change);
         Ok(())
     }
 
-    fn may_create(&self, session: &Session, channel: &ChannelId, mode: Mode) -> Result<(), Reject> {
-        if mode == Mode::E2e {
-            let text = "end-to-end encrypted channels are not supported yet";
-            return Err(Reject::new(Code::Mode, text));
-        }
+    fn may_create(&self, session: &Session, channel: &ChannelId) -> Result<(), Reject> {
         if self.dir.knows_channel(channel) {
             return Err(Reject::new(Code::CtlConflict, "the channel id is taken"));
         }
@@ -248,6 +283,20 @@ impl HubState {
             return Err(Reject::new(Code::LimitReached, text));
         }
         Ok(())
+    }
+
+    /// Keeps the wraps beside a new epoch, in the same commit.
+    fn keep_wraps(&mut self, channel: ChannelId, change: &CtlChange, wraps: Vec<Wrap>) {
+        if let (CtlChange::EpochStarted(e), false) = (change, wraps.is_empty()) {
+            let (e, holders) = (*e, wraps.iter().map(|wrap| wrap.to).collect());
+            let put = PutWraps {
+                answer: None,
+                channel,
+                e,
+                holders,
+            };
+            self.put(Write::Wraps { channel, e, wraps }, Pending::Wraps(put));
+        }
     }
 
     /// Keeps the box beside a new invite, and drops the boxes of such that are over.

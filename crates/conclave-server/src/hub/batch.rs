@@ -67,8 +67,14 @@ impl HubState {
         for write in writes {
             match (self.pending.pop_front(), write) {
                 (Some(Pending::Append(conn, id) | Pending::Reply(conn, id, _)), _)
-                | (Some(Pending::Ctl(conn, id, _)), _) => {
+                | (Some(Pending::Ctl(conn, id, _) | Pending::Recall(conn, id, _)), _)
+                | (Some(Pending::Announced(conn, id, _)), _) => {
                     self.refuse(conn, id, Reject::new(code.clone(), text));
+                }
+                (Some(Pending::Wraps(put)), _) => {
+                    if let Some((conn, id)) = put.answer {
+                        self.refuse(conn, id, Reject::new(code.clone(), text));
+                    }
                 }
                 (Some(Pending::Enter(conn, _)), _) => {
                     let reject = Reject::new(code.clone(), text);
@@ -78,7 +84,7 @@ impl HubState {
                 (Some(Pending::Quiet) | None, Write::Mailbox { mailbox, .. }) => {
                     self.logs.remove(&LogId::Mailbox(*mailbox));
                 }
-                (Some(Pending::Quiet) | None, _) => {}
+                (Some(Pending::Quiet | Pending::Unwrapped(..)) | None, _) => {}
             }
             if is_change(write) {
                 recovery = Recovery::Restart;
@@ -94,6 +100,13 @@ impl HubState {
         match pending {
             Pending::Quiet => {}
             Pending::Append(conn, id) => self.answer_append(now, conn, id, outcome),
+            Pending::Recall(conn, id, reject) => match outcome {
+                Outcome::Duplicate { .. } => self.answer_append(now, conn, id, outcome),
+                _ => self.refuse(conn, id, *reject),
+            },
+            Pending::Announced(conn, id, row) => self.announced_key(conn, id, *row),
+            Pending::Wraps(put) => self.wraps_stored(&put, outcome),
+            Pending::Unwrapped(channel, holder, e) => self.wraps_dropped(&channel, &holder, &e),
             Pending::Ctl(conn, id, removed) => {
                 self.answer_append(now, conn, id, outcome);
                 if let Some(user) = removed {
@@ -190,6 +203,7 @@ impl HubState {
         self.end_enrolments(now);
         self.flush_cursors();
         self.quotas.evict(now.mono);
+        self.keys.evict(now.mono);
         self.refill();
         if now.wall >= self.checkpoint_at.plus(CHECKPOINT_MS) {
             self.sign_checkpoint(now, 1);
@@ -267,6 +281,10 @@ impl HubState {
 const fn is_change(write: &Write) -> bool {
     match write {
         Write::Append { .. }
+        | Write::Recall { .. }
+        | Write::Announcement(_)
+        | Write::Wraps { .. }
+        | Write::Unwrap { .. }
         | Write::Mailbox { .. }
         | Write::Cursor { .. }
         | Write::Checkpoint { .. }

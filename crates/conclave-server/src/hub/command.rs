@@ -6,7 +6,9 @@
 use conclave_proto::admin::VerifiedAct;
 use conclave_proto::channel_log::VerifiedCtl;
 use conclave_proto::codec::Encoding;
+use conclave_proto::encryption_key::Announcement;
 use conclave_proto::entry::Parsed;
+use conclave_proto::frame::op::Wrap;
 use conclave_proto::frame::{Cursor, Hello, Op};
 use conclave_proto::handshake::Mode;
 use conclave_proto::id::{Blob, ChannelId, LogId, SessionId};
@@ -105,13 +107,29 @@ pub enum Checked {
         channel: ChannelId,
         /// The record.
         rec: Box<VerifiedCtl>,
-        /// With an invite: what the joiner opens with the link's secret.
-        invite_box: Option<Blob>,
+        /// What travels beside it.
+        beside: Beside,
     },
     /// An identity record whose signatures are right.
     Ident(Box<identity_log::Verified>),
     /// An admin's act whose signature is right.
     Admin(Box<VerifiedAct>),
-    /// Any other operation.
+    /// An announcement of an encryption key that its holder signed.
+    Announcement {
+        /// What it says.
+        announced: Box<Announcement>,
+        /// The signed record.
+        rec: Blob,
+    },
+    /// Any other operation, within its bounds.
     Other(Box<Op>),
+}
+
+/// What travels beside a control record, unsigned.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// With an epoch: its key, wrapped to holders, each of them once.
+    pub wraps: Vec<Wrap>,
+    /// With an invite: what the joiner opens with the link's secret.
+    pub invite_box: Option<Blob>,
 }

@@ -4,14 +4,14 @@
 //! Rates are kept in memory: a restart of the server forgives them. A key counts as failing only
 //! after it signed the handshake, so nobody can shut out somebody else's key.
 
-use super::ConnId;
 use super::settings::Settings;
 use super::state::HubState;
+use super::{Beside, ConnId};
 use crate::rate::{DAY_MS, Failures, MINUTE_MS, Table};
 use conclave_proto::channel_log::{CtlBody, VerifiedCtl};
 use conclave_proto::entry::Envelope;
-use conclave_proto::id::{Blob, ChannelId, UserId};
-use conclave_proto::key::MachineKey;
+use conclave_proto::id::{ChannelId, SealedKey, UserId};
+use conclave_proto::key::{HolderKey, MachineKey};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, Now};
 
@@ -59,9 +59,14 @@ fn limited(text: &str) -> impl Fn(u64) -> Reject {
 }
 
 /// Returns what an envelope counts towards the day's bytes.
-fn bytes(env: &Envelope) -> u64 {
+pub(super) fn envelope_bytes(env: &Envelope) -> u64 {
     let fixed = env.nonce.as_bytes().len() + env.sig.as_bytes().len();
     u64::try_from(env.header.len() + env.ct.len() + fixed).unwrap_or(u64::MAX)
+}
+
+/// Returns what wraps count towards the day's bytes.
+pub(super) fn wraps_bytes(wraps: usize) -> u64 {
+    u64::try_from(wraps * (HolderKey::LEN + SealedKey::LEN)).unwrap_or(u64::MAX)
 }
 
 impl HubState {
@@ -71,9 +76,9 @@ impl HubState {
         now: Mono,
         user: UserId,
         channel: Option<ChannelId>,
-        env: Option<&Envelope>,
+        size: u64,
     ) -> Result<(), Reject> {
-        let (quotas, size) = (&mut self.quotas, env.map_or(0, bytes));
+        let quotas = &mut self.quotas;
         let place = channel.map(|channel| (user, channel));
         if let Some(place) = &place {
             let fits = quotas.entries.check(now, place, 1);
@@ -97,15 +102,15 @@ impl HubState {
         conn: ConnId,
         id: u64,
         rec: &VerifiedCtl,
-        invite_box: Option<Blob>,
+        beside: Beside,
     ) -> Result<(), Reject> {
         if !matches!(rec.body, CtlBody::Join { .. }) {
-            return self.append_ctl(now, conn, id, rec, invite_box);
+            return self.append_ctl(now, conn, id, rec, beside);
         }
         let user = self.session(conn)?.user;
         let fits = self.quotas.joins.check(now.mono, &user, 1);
         fits.map_err(limited("too many attempts to join"))?;
-        let result = self.append_ctl(now, conn, id, rec, invite_box);
+        let result = self.append_ctl(now, conn, id, rec, beside);
         if !matches!(&result, Err(reject) if reject.code == Code::CtlConflict) {
             self.quotas.joins.take(now.mono, user, 1);
         }

@@ -1,9 +1,10 @@
 //! The way back into an account whose machines are all lost: its owner key opens a session that may
-//! do one thing, extend the account's identity log by a new machine.
+//! extend the account's identity log by a new machine, and announce the owner key's encryption key.
 
 use super::state::{HubState, Session};
 use super::{Checked, ConnId, Enter, Outgoing};
 use crate::audit::Act;
+use conclave_proto::channel_log::SignerKey;
 use conclave_proto::frame::Op;
 use conclave_proto::handshake::{Mode, recover_message};
 use conclave_proto::key::Verify as _;
@@ -71,6 +72,9 @@ impl HubState {
         let me = self.session(conn)?;
         let allowed = match op {
             Checked::Ident(_) => true,
+            Checked::Announcement { announced, .. } => {
+                matches!(announced.holder, SignerKey::Owner(_))
+            }
             Checked::Other(op) => matches!(&**op, Op::IdentFetch(op) if op.user == me.user),
             Checked::Append { .. } | Checked::Ctl { .. } | Checked::Admin(_) => false,
         };

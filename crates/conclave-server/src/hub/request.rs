@@ -33,11 +33,12 @@ impl HubState {
         self.has_room_for(now, &op)?;
         match op {
             Checked::Append { log, env } => self.append(now, conn, id, log, env),
-            Checked::Ctl {
-                rec, invite_box, ..
-            } => self.attempt_ctl(now, conn, id, &rec, invite_box),
+            Checked::Ctl { rec, beside, .. } => self.attempt_ctl(now, conn, id, &rec, beside),
             Checked::Ident(rec) => self.append_ident(now, conn, id, &rec),
             Checked::Admin(act) => self.administer(now, conn, id, &act),
+            Checked::Announcement { announced, rec } => {
+                self.announce_key(now, conn, id, &announced, rec)
+            }
             Checked::Other(op) => self.other(now, conn, id, *op),
         }
     }
@@ -70,6 +71,10 @@ impl HubState {
                 return self.load(conn, id, log, op.after, limit, Select::Ctl);
             }
             Op::IdentFetch(op) => self.idents(conn, &me, &op.user, op.from)?,
+            Op::EkFetch(op) => self.announcements(&me, &op),
+            Op::WrapPut(op) => return self.put_wraps(now, conn, id, &me, op),
+            Op::WrapFetch(op) => return self.fetch_wraps(now, conn, id, &me, op),
+            Op::WrapMissing(op) => self.missing_wraps(&me, &op)?,
             Op::Channels(_) => self.channels(&me),
             Op::FindChannel(op) => self.find_channel(conn, &me, &op.name)?,
             Op::FindUser(op) => self.find_user(&me, &op.name)?,
@@ -94,15 +99,14 @@ impl HubState {
                 }));
                 return Ok(());
             }
-            Op::Append(_) | Op::CtlAppend(_) | Op::IdentAppend(_) | Op::Admin(_) => {
+            Op::Append(_)
+            | Op::CtlAppend(_)
+            | Op::IdentAppend(_)
+            | Op::Admin(_)
+            | Op::EkPublish(_) => {
                 return Err(Reject::new(Code::Internal, "the operation was not checked"));
             }
-            Op::EkPublish(_)
-            | Op::EkFetch(_)
-            | Op::WrapPut(_)
-            | Op::WrapFetch(_)
-            | Op::WrapMissing(_)
-            | Op::Unknown(_) => {
+            Op::Unknown(_) => {
                 return Err(Reject::new(
                     Code::UnknownOp,
                     "this server does not know that",
@@ -209,7 +213,7 @@ impl HubState {
 
     /// Returns whether `me` may know of a user: they share a channel, it is an answer, or `me` runs a
     /// channel it can add users to.
-    fn may_know(&self, me: &Session, user: &UserId, account: &User) -> bool {
+    pub(super) fn may_know(&self, me: &Session, user: &UserId, account: &User) -> bool {
         let Some(mine) = self.dir.users.get(&me.user) else {
             return false;
         };

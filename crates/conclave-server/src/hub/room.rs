@@ -6,6 +6,7 @@
 
 use super::Checked;
 use super::state::HubState;
+use conclave_proto::frame::Op;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, Now};
 
@@ -72,7 +73,8 @@ impl HubState {
     /// Refuses a request that there is no room for.
     pub(super) fn has_room_for(&self, now: Now, op: &Checked) -> Result<(), Reject> {
         let change = match op {
-            Checked::Append { .. } => false,
+            Checked::Append { .. } | Checked::Announcement { .. } => false,
+            Checked::Other(op) if matches!(**op, Op::WrapPut(_)) => false,
             Checked::Ctl { .. } => true,
             // They make room, or end somebody's rights.
             Checked::Ident(_) | Checked::Admin(_) | Checked::Other(_) => return Ok(()),

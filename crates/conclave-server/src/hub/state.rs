@@ -10,6 +10,7 @@
 //! a control record is known when it is checked.
 
 use super::directory::Directory;
+use super::keys::{Keys, PutWraps};
 use super::presence::Roster;
 use super::quota::Quotas;
 use super::ring::Ring;
@@ -17,13 +18,13 @@ use super::room::Room;
 use super::subscription::Sub;
 use super::{Checked, Command, ConnId, Effect, Enter, Outgoing, Settings, Stats};
 use crate::audit::{self, Act, RequestId};
-use crate::store::{ServerInviteRow, Snapshot, StoreError, Write};
+use crate::store::{AnnouncementRow, ServerInviteRow, Snapshot, StoreError, Write};
 use conclave_proto::body::Head;
 use conclave_proto::codec::Encoding;
 use conclave_proto::frame::{Outcome as Answer, Reply, Response};
 use conclave_proto::handshake::Mode;
 use conclave_proto::id::{Blob, ChannelId, InviteId, LogId, MailboxId, UserId};
-use conclave_proto::key::{InviteKey, MachineKey};
+use conclave_proto::key::{HolderKey, InviteKey, MachineKey};
 use conclave_proto::name::SessionPath;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, Now, UnixMs};
@@ -43,6 +44,7 @@ pub struct HubState {
     pub(super) invites: BTreeMap<InviteId, ServerInviteRow>,
     pub(super) redeemed: BTreeMap<InviteId, u32>,
     pub(super) boxes: BTreeMap<InviteId, Blob>,
+    pub(super) keys: Keys,
     pub(super) enrolments: BTreeMap<InviteId, Enrolment>,
     /// Requests of admin acts that were carried out of late, and when.
     pub(super) acts: BTreeMap<RequestId, UnixMs>,
@@ -134,10 +136,15 @@ pub(super) struct Enrolment {
 pub(super) enum Pending {
     Quiet,
     Append(ConnId, u64),
+    /// An entry that is refused so, unless it was stored before.
+    Recall(ConnId, u64, Box<Reject>),
     Ctl(ConnId, u64, Option<UserId>),
     Reply(ConnId, u64, Box<Reply>),
     Enter(ConnId, Box<Enter>),
     Expire(LogId),
+    Announced(ConnId, u64, Box<AnnouncementRow>),
+    Wraps(PutWraps),
+    Unwrapped(ChannelId, HolderKey, Vec<u32>),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -197,6 +204,7 @@ impl HubState {
                 .collect(),
             redeemed: snapshot.redeemed.into_iter().collect(),
             boxes: snapshot.boxes.into_iter().collect(),
+            keys: Keys::load(snapshot.announcements, snapshot.wrapped),
             audit: snapshot.audit.unwrap_or(Head { n: 0, hash: zero }),
             checkpoint_n: signed.map_or(0, |(head, _)| head.n),
             checkpoint_at: signed.map_or(UnixMs(0), |(_, at)| at),
@@ -424,7 +432,7 @@ fn classify(command: &Command) -> Class {
         Command::Request { op, .. } => match op {
             Checked::Append { .. } => Class::Appends,
             Checked::Ctl { .. } | Checked::Ident(_) | Checked::Admin(_) => Class::Changes,
-            Checked::Other(_) => Class::Neutral,
+            Checked::Announcement { .. } | Checked::Other(_) => Class::Neutral,
         },
         Command::Enter { entry, .. } => match entry.mode {
             Mode::Register { .. } | Mode::Redeem { .. } => Class::Changes,

@@ -25,6 +25,8 @@ pub struct Stats {
     pub appended: u64,
     /// Appends that had been there before, since the start.
     pub duplicates: u64,
+    /// Wraps of channel keys stored since the start.
+    pub wraps: u64,
     /// Requests and entries refused since the start.
     pub refused: Refusals,
     /// Entries put into outboxes by push since the start.

@@ -16,7 +16,7 @@ use conclave_proto::codec::Encoding;
 use conclave_proto::entry::Entry;
 use conclave_proto::frame::ServerFrame;
 use conclave_proto::frame::event::{Dropped, Entries, Event};
-use conclave_proto::frame::reply::{Reply, Subscribed};
+use conclave_proto::frame::reply::{Reply, Subscribed, Wraps};
 use conclave_proto::id::{LogId, UserId};
 use conclave_proto::limit::{FRAME_BYTES_MAX, PAGE_ENTRIES_MAX, SUBSCRIPTIONS_MAX};
 use conclave_proto::reject::{Code, Reject};
@@ -302,7 +302,10 @@ impl HubState {
                     self.follow_on(id, log, after, page.next, loaded.frame);
                 }
             }
-            (Purpose::Invite(..) | Purpose::Follow(_), Page::Audit(_)) => {}
+            (Purpose::Answer(request), Page::Wraps(wraps)) => {
+                self.reply(id, request, Reply::Wraps(Wraps { wraps }));
+            }
+            (Purpose::Invite(..) | Purpose::Follow(_), Page::Audit(_) | Page::Wraps(_)) => {}
         }
     }
 

@@ -1,15 +1,19 @@
 //! The store that forgets: plain maps, for `--ephemeral`, tests and the simulation.
 
 use super::{
-    ACT_ROWS, Bound, CommitError, LogRow, Outcome, Page, PageBuilder, PageQuery, Read, Select,
-    ServerInviteRow, Snapshot, Standing, Store, StoreError, Write, row,
+    ACT_ROWS, AnnouncementRow, Bound, CommitError, LogRow, Outcome, Page, PageBuilder, PageQuery,
+    Read, Select, ServerInviteRow, Snapshot, Standing, Store, StoreError, Write, row,
 };
 use crate::audit;
 use conclave_proto::body::Head;
 use conclave_proto::entry::{Entry, EntryBody, Header, Parsed, Route};
-use conclave_proto::frame::reply::{AuditPage, AuditRow, EntryPage};
-use conclave_proto::id::{Blob, Hash, InviteId, LogId, MailboxId, MsgId, SenderSid, UserId};
-use conclave_proto::key::MachineKey;
+use conclave_proto::frame::op::Wrap;
+use conclave_proto::frame::reply::{AuditPage, AuditRow, EntryPage, EpochWrap};
+use conclave_proto::id::{
+    Blob, ChannelId, Hash, InviteId, LogId, MailboxId, MsgId, SealedKey, SenderSid, UserId,
+};
+use conclave_proto::key::{HolderKey, MachineKey};
+use conclave_proto::limit::WRAPS_MAX;
 use conclave_proto::name::SessionPath;
 use conclave_proto::time::UnixMs;
 use std::collections::BTreeMap;
@@ -23,6 +27,7 @@ pub struct MemoryStore {
     invites: BTreeMap<InviteId, ServerInviteRow>,
     redeemed: BTreeMap<InviteId, u32>,
     boxes: BTreeMap<InviteId, Blob>,
+    announcements: BTreeMap<HolderKey, AnnouncementRow>,
     audit: Vec<AuditRow>,
     checkpoint: Option<Blob>,
     at: UnixMs,
@@ -37,6 +42,8 @@ struct Log {
     /// The newest entry of each slot and memory item.
     newest: BTreeMap<Vec<u8>, u64>,
     cursors: BTreeMap<MailboxId, u64>,
+    /// Wraps by holder and epoch, with the generation of the holder's key.
+    wraps: BTreeMap<(HolderKey, u32), (u32, SealedKey)>,
     head: u64,
     oldest: u64,
     lapsed: u64,
@@ -57,6 +64,23 @@ impl MemoryStore {
                 Some(log) => log.append(at, env, *bound),
                 None => Outcome::NoLog,
             },
+            Write::Recall { log, env } => {
+                let first = self.logs.get(log).and_then(|log| log.first(env));
+                let same = first.filter(|first| matches!(first, Outcome::Duplicate { .. }));
+                same.unwrap_or(Outcome::Done)
+            }
+            Write::Wraps { channel, e, wraps } => {
+                self.on(&LogId::Channel(*channel), |log| log.wrap(*e, wraps))
+            }
+            Write::Unwrap {
+                channel,
+                holder,
+                epochs,
+            } => self.on(&LogId::Channel(*channel), |log| {
+                for e in epochs {
+                    log.wraps.remove(&(*holder, *e));
+                }
+            }),
             Write::Ctl { channel, rec } => {
                 let log = self.logs.entry(LogId::Channel(*channel)).or_default();
                 log.push(at, EntryBody::Ctl(rec.clone()))
@@ -99,6 +123,7 @@ impl MemoryStore {
             | Write::ServerInvite(_)
             | Write::Redeemed { .. }
             | Write::InviteBox { .. }
+            | Write::Announcement(_)
             | Write::Checkpoint { .. } => self.put(write),
         }
     }
@@ -124,8 +149,17 @@ impl MemoryStore {
                 Some(sealed) => drop(self.boxes.insert(*invite, sealed.clone())),
                 None => drop(self.boxes.remove(invite)),
             },
+            Write::Announcement(row) => {
+                let known = self.announcements.get(&row.holder);
+                if known.is_none_or(|known| known.generation < row.generation) {
+                    self.announcements.insert(row.holder, row.clone());
+                }
+            }
             Write::Checkpoint { rec } => self.checkpoint = Some(rec.clone()),
             Write::Append { .. }
+            | Write::Recall { .. }
+            | Write::Wraps { .. }
+            | Write::Unwrap { .. }
             | Write::Ctl { .. }
             | Write::Mailbox { .. }
             | Write::Freeze { .. }
@@ -135,6 +169,16 @@ impl MemoryStore {
             | Write::Expire { .. } => {}
         }
         Outcome::Done
+    }
+
+    fn wrapped(&self) -> Vec<(ChannelId, u32, HolderKey)> {
+        let channels = self.logs.iter().filter_map(|(id, log)| match id {
+            LogId::Channel(channel) => Some((*channel, log)),
+            LogId::Mailbox(_) => None,
+        });
+        channels
+            .flat_map(|(channel, log)| log.wrapped().map(move |(e, holder)| (channel, e, holder)))
+            .collect()
     }
 
     fn on(&mut self, log: &LogId, change: impl FnOnce(&mut Log)) -> Outcome {
@@ -151,19 +195,8 @@ impl MemoryStore {
 impl Log {
     fn append(&mut self, at: UnixMs, env: &Parsed, bound: Option<Bound>) -> Outcome {
         let header = &env.header;
-        if let Some(first) = self
-            .ids
-            .get(&header.msg_id)
-            .and_then(|s| self.entries.get(s))
-        {
-            return if first.body == EntryBody::Env(env.envelope.clone()) {
-                Outcome::Duplicate {
-                    seq: first.seq,
-                    at: first.at,
-                }
-            } else {
-                Outcome::IdReuse
-            };
+        if let Some(first) = self.first(env) {
+            return first;
         }
         let sender = (header.sender_key, header.sid);
         let expected = self.counters.get(&sender).map_or(0, |(ctr, _)| *ctr) + 1;
@@ -190,6 +223,41 @@ impl Log {
             self.remove(old);
         }
         outcome
+    }
+
+    /// Looks for an entry with the same message id.
+    fn first(&self, env: &Parsed) -> Option<Outcome> {
+        let first = self.entries.get(self.ids.get(&env.header.msg_id)?)?;
+        let same = first.body == EntryBody::Env(env.envelope.clone());
+        let (seq, at) = (first.seq, first.at);
+        Some(match same {
+            true => Outcome::Duplicate { seq, at },
+            false => Outcome::IdReuse,
+        })
+    }
+
+    fn wrap(&mut self, e: u32, wraps: &[Wrap]) {
+        for wrap in wraps {
+            let sealed = (wrap.generation, wrap.sealed);
+            self.wraps.entry((wrap.to, e)).or_insert(sealed);
+        }
+    }
+
+    fn wraps(&self, holder: HolderKey, from: u32) -> Vec<EpochWrap> {
+        let theirs = self.wraps.range((holder, from)..=(holder, u32::MAX));
+        let wraps = theirs.map(|((_, e), (generation, sealed))| EpochWrap {
+            e: *e,
+            generation: *generation,
+            sealed: *sealed,
+        });
+        wraps.take(WRAPS_MAX).collect()
+    }
+
+    /// Returns who has a wrap of the newest epoch that there are wraps of.
+    fn wrapped(&self) -> impl Iterator<Item = (u32, HolderKey)> {
+        let newest = self.wraps.keys().map(|(_, e)| *e).max();
+        let theirs = self.wraps.keys().filter(move |(_, e)| Some(*e) == newest);
+        theirs.map(|(holder, e)| (*e, *holder))
     }
 
     fn push(&mut self, at: UnixMs, body: EntryBody) -> Outcome {
@@ -254,6 +322,7 @@ impl Log {
         self.entries.clear();
         self.ids.clear();
         self.newest.clear();
+        self.wraps.clear();
         self.lapsed = self.head;
         self.oldest = self.head + 1;
     }
@@ -304,6 +373,14 @@ impl Read for MemoryStore {
                     checkpoint: self.checkpoint.clone(),
                 })
             }
+            PageQuery::Wraps {
+                channel,
+                holder,
+                from,
+            } => {
+                let log = self.logs.get(&LogId::Channel(*channel));
+                Page::Wraps(log.map_or_else(Vec::new, |log| log.wraps(*holder, *from)))
+            }
         })
     }
 }
@@ -333,6 +410,8 @@ impl Store for MemoryStore {
             invites: self.invites.values().copied().collect(),
             redeemed: self.redeemed.clone().into_iter().collect(),
             boxes: self.boxes.clone().into_iter().collect(),
+            announcements: self.announcements.values().cloned().collect(),
+            wrapped: self.wrapped(),
             audit: self.audit.last().map(|r| Head {
                 n: r.n,
                 hash: r.hash,

@@ -1,5 +1,6 @@
 //! The durable store: SQLite, write-ahead log, `synchronous=FULL`, one transaction a batch.
 
+mod keys;
 mod read;
 mod write;
 
@@ -12,7 +13,15 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 const SCHEMA: &str = include_str!("schema.sql");
-const LAYOUT: i64 = 2;
+const LAYOUT: i64 = 3;
+/// What brings a database of layout 1, 2, … to the next one.
+const UPGRADES: [&str; 2] = [
+    "ALTER TABLE log ADD COLUMN lapsed INTEGER NOT NULL DEFAULT 0;
+     UPDATE log SET lapsed = oldest - 1;",
+    KEYS,
+];
+/// The tables of keys; the second part of the schema.
+const KEYS: &str = include_str!("keys.sql");
 /// Pages of the write-ahead log before a checkpoint: 16 MiB.
 const CHECKPOINT_PAGES: i64 = 4_096;
 /// How many counters are remembered before all are forgotten again.
@@ -96,16 +105,17 @@ fn migrate(db: &mut Connection) -> Result<(), StoreError> {
         getrandom::fill(&mut salt).map_err(|_| StoreError::Corrupt("no random numbers"))?;
         let tx = db.transaction()?;
         tx.execute_batch(SCHEMA)?;
+        tx.execute_batch(KEYS)?;
         tx.execute("INSERT INTO meta VALUES ('salt', ?1)", [salt])?;
         tx.pragma_update(None, "user_version", LAYOUT)?;
         tx.commit()?;
     }
-    if found == 1 {
+    let done = usize::try_from(found).unwrap_or(0);
+    if found > 0 && found < LAYOUT {
         let tx = db.transaction()?;
-        tx.execute_batch(
-            "ALTER TABLE log ADD COLUMN lapsed INTEGER NOT NULL DEFAULT 0;
-             UPDATE log SET lapsed = oldest - 1;",
-        )?;
+        for upgrade in UPGRADES.iter().skip(done - 1) {
+            tx.execute_batch(upgrade)?;
+        }
         tx.pragma_update(None, "user_version", LAYOUT)?;
         tx.commit()?;
     }

@@ -1,17 +1,21 @@
 //! One story and random writes, against every store: they agree in every outcome and every page.
 
 use conclave_proto::entry::{Envelope, Header, Parsed, Route, Suite};
+use conclave_proto::frame::op::Wrap;
 use conclave_proto::frame::reply::EntryPage;
 use conclave_proto::id::{
-    Blob, ChannelId, EnvelopeNonce, LogId, MailboxId, MsgId, RecipientKeyId, SenderSid, SlotId,
-    UserId,
+    Blob, ChannelId, EnvelopeNonce, LogId, MailboxId, MsgId, RecipientKeyId, SealedKey, SenderSid,
+    SlotId, UserId,
 };
-use conclave_proto::key::{MachineKey, Signature};
+use conclave_proto::key::{HolderKey, MachineKey, Signature};
+use conclave_proto::limit::WRAPS_MAX;
 use conclave_proto::time::UnixMs;
 use conclave_server::audit;
 use conclave_server::store::memory::MemoryStore;
 use conclave_server::store::sqlite::SqliteStore;
-use conclave_server::store::{Bound, Outcome, Page, PageQuery, Select, Store, Write};
+use conclave_server::store::{
+    AnnouncementRow, Bound, Outcome, Page, PageQuery, Select, Store, Write,
+};
 use proptest::prelude::*;
 
 const CHANNEL: ChannelId = ChannelId::new([7; 16]);
@@ -96,7 +100,7 @@ fn page(store: &mut dyn Store, log: LogId, after: u64, select: Select) -> EntryP
     };
     match store.page(&query).unwrap() {
         Page::Entries(page) => page,
-        Page::Audit(_) => panic!("asked for entries"),
+        Page::Audit(_) | Page::Wraps(_) => panic!("asked for entries"),
     }
 }
 
@@ -352,6 +356,134 @@ fn a_changed_audit_row_is_named() {
     });
 }
 
+fn holder(n: u8) -> HolderKey {
+    HolderKey::new([n; 32])
+}
+
+/// The announcement of this holder's key, each generation signed once.
+fn key(n: u8, generation: u32) -> Write {
+    Write::Announcement(AnnouncementRow {
+        holder: holder(n),
+        user: UserId::new([n; 32]),
+        generation,
+        rec: Blob::from(format!("{n} {generation}").as_bytes()),
+    })
+}
+
+/// A wrap that says by its generation how many came before it.
+fn wrap_made(e: u32, to: u8, generation: u32) -> Write {
+    let (to, sealed) = (holder(to), SealedKey::new([3; 80]));
+    let wraps = vec![Wrap {
+        to,
+        generation,
+        sealed,
+    }];
+    Write::Wraps {
+        channel: CHANNEL,
+        e,
+        wraps,
+    }
+}
+
+fn wrap(e: u32, to: u8) -> Write {
+    wrap_made(e, to, 0)
+}
+
+fn unwrap(to: u8, epochs: &[u32]) -> Write {
+    Write::Unwrap {
+        channel: CHANNEL,
+        holder: holder(to),
+        epochs: epochs.to_vec(),
+    }
+}
+
+/// Epoch and generation of a holder's wraps.
+fn wraps(store: &mut dyn Store, to: u8, from: u32) -> Vec<(u32, u32)> {
+    let query = PageQuery::Wraps {
+        channel: CHANNEL,
+        holder: holder(to),
+        from,
+    };
+    match store.page(&query).unwrap() {
+        Page::Wraps(wraps) => wraps.iter().map(|w| (w.e, w.generation)).collect(),
+        Page::Entries(_) | Page::Audit(_) => panic!("asked for wraps"),
+    }
+}
+
+#[test]
+fn the_first_wrap_of_an_epoch_stays_until_its_holder_throws_it_away() {
+    each(|store| {
+        assert_eq!(one(store, 1, wrap(1, 1)), Outcome::NoLog);
+        one(store, 1, ctl("create"));
+        let batch = [wrap(1, 1), wrap(2, 1), wrap(2, 2), wrap_made(1, 1, 9)];
+        store.commit(UnixMs(1), &batch).unwrap();
+        assert_eq!(wraps(store, 1, 0), [(1, 0), (2, 0)]);
+        assert_eq!(wraps(store, 1, 2), [(2, 0)]);
+        assert_eq!(wraps(store, 3, 0), []);
+        one(store, 1, unwrap(1, &[1, 7]));
+        one(store, 1, wrap_made(1, 1, 9));
+        assert_eq!(wraps(store, 1, 0), [(1, 9), (2, 0)]);
+        let newest = [1, 2].map(|to| (CHANNEL, 2, holder(to)));
+        assert_eq!(store.load().unwrap().wrapped, newest);
+        let log = LogId::Channel(CHANNEL);
+        one(store, 1, Write::Delete { log });
+        assert_eq!(wraps(store, 2, 0), []);
+        assert_eq!(store.load().unwrap().wrapped, []);
+    });
+}
+
+#[test]
+fn one_answer_holds_a_bounded_number_of_wraps() {
+    each(|store| {
+        one(store, 1, ctl("create"));
+        let most = u32::try_from(WRAPS_MAX).unwrap();
+        let batch: Vec<Write> = (1..=most + 5).map(|e| wrap(e, 1)).collect();
+        store.commit(UnixMs(1), &batch).unwrap();
+        assert_eq!(wraps(store, 1, 1).len(), WRAPS_MAX);
+        assert_eq!(wraps(store, 1, most).len(), 6);
+    });
+}
+
+#[test]
+fn only_a_later_generation_replaces_an_announced_key() {
+    each(|store| {
+        for (generation, kept) in [(2, 2), (1, 2), (3, 3)] {
+            one(store, 1, key(1, generation));
+            let rows = store.load().unwrap().announcements;
+            assert_eq!(rows.len(), 1);
+            assert_eq!(rows[0].generation, kept);
+            assert_eq!(rows[0].rec, Blob::from(format!("1 {kept}").as_bytes()));
+        }
+    });
+}
+
+#[test]
+fn what_was_stored_is_recalled_by_the_very_same_bytes_and_nothing_else_is() {
+    each(|store| {
+        let log = LogId::Channel(CHANNEL);
+        let recall = |sender, text: &str| Write::Recall {
+            log,
+            env: env(sender, 1, 1, Route::Everyone, text),
+        };
+        assert_eq!(one(store, 1, recall(1, "hello")), Outcome::Done);
+        one(store, 1, ctl("create"));
+        assert_eq!(one(store, 1, recall(1, "hello")), Outcome::Done);
+        one(store, 7, say(1, 1, 1));
+        let (seq, at) = (2, UnixMs(7));
+        let first = Outcome::Duplicate { seq, at };
+        assert_eq!(one(store, 9, recall(1, "hello")), first);
+        assert_eq!(one(store, 9, recall(1, "other bytes")), Outcome::Done);
+        assert_eq!(one(store, 9, recall(2, "hello")), Outcome::Done);
+        let elsewhere = Write::Recall {
+            log: LogId::Mailbox(MAILBOX),
+            env: env(1, 1, 1, Route::Everyone, "hello"),
+        };
+        one(store, 9, mailbox());
+        assert_eq!(one(store, 9, elsewhere), Outcome::Done);
+        assert_eq!(page(store, log, 0, Select::All).head, 2);
+    });
+}
+
 fn any_write() -> impl Strategy<Value = Write> {
     let route = prop_oneof![
         3 => Just(Route::Everyone),
@@ -367,6 +499,13 @@ fn any_write() -> impl Strategy<Value = Write> {
         2 => Just(ctl("ctl")),
         2 => Just(mailbox()),
         1 => Just(audit_row("row")),
+        2 => (0_u8..3, 1_u32..4).prop_map(|(n, generation)| key(n, generation)),
+        4 => (1_u32..4, 0_u8..3, 0_u32..9).prop_map(|(e, to, made)| wrap_made(e, to, made)),
+        1 => (0_u8..3, 1_u32..4).prop_map(|(to, e)| unwrap(to, &[e])),
+        2 => (1_u64..6, 0_u8..12).prop_map(|(ctr, msg)| Write::Recall {
+            log: LogId::Channel(CHANNEL),
+            env: env(1, ctr, msg, Route::Everyone, "a"),
+        }),
         1 => (log.clone(), 0_u64..9).prop_map(|(log, seq)| Write::Cursor { log, reader: MAILBOX, seq }),
         2 => (log.clone(), 0_u64..40, 1_u32..4)
             .prop_map(|(log, before, steps)| Write::Expire { log, before: UnixMs(before), steps }),
@@ -404,6 +543,9 @@ proptest! {
                 }
             }
         }
+        for to in 0..3 {
+            prop_assert_eq!(wraps(&mut sqlite, to, 0), wraps(&mut memory, to, 0));
+        }
         let (mut expected, mut found) = (memory.load().unwrap(), sqlite.load().unwrap());
         // The time of the newest entry is that of the newest commit in the store that forgets.
         (expected.at, found.at) = (UnixMs(0), UnixMs(0));
@@ -411,8 +553,20 @@ proptest! {
     }
 }
 
+/// Undoes what each layout brought, the newest first.
+const BACK: [&str; 2] = [
+    "DROP TABLE ek; DROP TABLE wrap; PRAGMA user_version = 2;",
+    "ALTER TABLE log DROP COLUMN lapsed; PRAGMA user_version = 1;",
+];
+
 #[test]
-fn a_database_of_the_first_layout_is_brought_up_to_this_one() {
+fn a_database_of_every_older_layout_is_brought_up_to_this_one() {
+    for steps in 0..=BACK.len() {
+        older_layout(steps);
+    }
+}
+
+fn older_layout(back: usize) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("store.db");
     let mut store = SqliteStore::open(&file).unwrap();
@@ -425,11 +579,17 @@ fn a_database_of_the_first_layout_is_brought_up_to_this_one() {
     }
     drop(store);
     let old = rusqlite::Connection::open(&file).unwrap();
-    let back = "ALTER TABLE log DROP COLUMN lapsed; PRAGMA user_version = 1;";
-    old.execute_batch(back).unwrap();
+    for step in &BACK[..back] {
+        old.execute_batch(step).unwrap();
+    }
     drop(old);
-    let mut store = SqliteStore::open(&file).unwrap();
-    let page = page(&mut store, log, 0, Select::All);
-    assert_eq!(page.entries.len(), 2);
-    assert_eq!(page.gap.unwrap().reason, "retention");
+    for _ in 0..2 {
+        let mut store = SqliteStore::open(&file).unwrap();
+        let page = page(&mut store, log, 0, Select::All);
+        assert_eq!(page.entries.len(), 2);
+        assert_eq!(page.gap.unwrap().reason, "retention");
+        store.commit(UnixMs(2), &[key(1, 1), wrap(1, 1)]).unwrap();
+        let kept = store.load().unwrap();
+        assert_eq!((kept.announcements.len(), kept.wrapped.len()), (1, 1));
+    }
 }

@@ -459,8 +459,12 @@ impl Peer {
         id[8..].copy_from_slice(&log.to_bytes()[1..9]);
         id[15] ^= self.machine.machine_key().as_bytes()[0];
         id[14] ^= u8::try_from(self.conn.0).unwrap();
+        let suite = match log {
+            LogId::Channel(_) => Suite::Clear,
+            LogId::Mailbox(_) => Suite::One,
+        };
         let header = Header {
-            suite: Suite::Clear,
+            suite,
             channel,
             epoch: 0,
             sender: self.ready.path.clone(),

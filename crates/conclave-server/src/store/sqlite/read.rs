@@ -1,6 +1,6 @@
 //! The reading half: pages, and the snapshot the hub starts from.
 
-use super::{SqliteStore, int, place, seq_of, uint};
+use super::{SqliteStore, int, keys, place, seq_of, uint};
 use crate::audit::{self, RequestId};
 use crate::store::{
     ACT_ROWS, LogRow, Page, PageBuilder, PageQuery, Select, ServerInviteRow, Snapshot, Standing,
@@ -9,7 +9,7 @@ use crate::store::{
 use conclave_proto::body::Head;
 use conclave_proto::entry::{Entry, EntryBody};
 use conclave_proto::frame::reply::{AuditPage, AuditRow, EntryPage};
-use conclave_proto::id::{Blob, Hash, InviteId, LogId, UserId};
+use conclave_proto::id::{Blob, ChannelId, Hash, InviteId, LogId, UserId};
 use conclave_proto::key::InviteKey;
 use conclave_proto::time::UnixMs;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -24,6 +24,11 @@ pub(super) fn page(db: &Connection, query: &PageQuery) -> Result<Page, StoreErro
             select,
         } => entries(db, log, *after, *limit, *select).map(Page::Entries),
         PageQuery::Audit { after, limit } => audit(db, *after, *limit).map(Page::Audit),
+        PageQuery::Wraps {
+            channel,
+            holder,
+            from,
+        } => keys::wraps(db, channel, holder, *from).map(Page::Wraps),
     }
 }
 
@@ -144,6 +149,8 @@ pub(super) fn snapshot(db: &Connection) -> Result<Snapshot, StoreError> {
         boxes: all(db, "SELECT invite, sealed FROM invite_box", |r| {
             Ok((InviteId::new(r.get(0)?), blob(r, 1)?))
         })?,
+        announcements: keys::announcements(db)?,
+        wrapped: keys::wrapped(db, &ids)?,
         audit: audit_head(db)?,
         acts: acts(db)?,
         checkpoint: checkpoint(db)?,
@@ -202,7 +209,7 @@ fn logs(db: &Connection) -> Result<(Vec<LogRow>, HashMap<i64, LogId>), StoreErro
     Ok((logs, ids))
 }
 
-type CtlRows = Vec<(conclave_proto::id::ChannelId, u64, UnixMs, Blob)>;
+type CtlRows = Vec<(ChannelId, u64, UnixMs, Blob)>;
 
 fn ctl(db: &Connection, ids: &HashMap<i64, LogId>) -> Result<CtlRows, StoreError> {
     let mut query = db.prepare(
@@ -221,7 +228,7 @@ fn ctl(db: &Connection, ids: &HashMap<i64, LogId>) -> Result<CtlRows, StoreError
     Ok(out)
 }
 
-fn all<T>(
+pub(super) fn all<T>(
     db: &Connection,
     sql: &str,
     read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
@@ -231,6 +238,6 @@ fn all<T>(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn blob(row: &Row<'_>, column: usize) -> rusqlite::Result<Blob> {
+pub(super) fn blob(row: &Row<'_>, column: usize) -> rusqlite::Result<Blob> {
     Ok(row.get_ref(column)?.as_blob()?.into())
 }

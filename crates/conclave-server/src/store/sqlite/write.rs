@@ -1,6 +1,6 @@
 //! The writing half: each [`Write`] inside the batch's transaction.
 
-use super::{COUNTERS_MAX, Cache, LogState, SqliteStore, int, place, seq_of, uint};
+use super::{COUNTERS_MAX, Cache, LogState, SqliteStore, int, keys, place, seq_of, uint};
 use crate::audit;
 use crate::store::{Bound, Outcome, StoreError, Write, row};
 use conclave_proto::body::Head;
@@ -41,6 +41,23 @@ impl<'a> Batch<'a> {
     pub(super) fn write(&mut self, write: &Write) -> Result<Outcome, StoreError> {
         match write {
             Write::Append { log, env, bound } => self.append(log, env, *bound),
+            Write::Recall { log, env } => self.recall(log, env),
+            Write::Wraps { channel, e, wraps } => {
+                let Some(log) = self.log(&LogId::Channel(*channel))? else {
+                    return Ok(Outcome::NoLog);
+                };
+                keys::put_wraps(self.db, log.n, *e, wraps)
+            }
+            Write::Unwrap {
+                channel,
+                holder,
+                epochs,
+            } => {
+                let Some(log) = self.log(&LogId::Channel(*channel))? else {
+                    return Ok(Outcome::NoLog);
+                };
+                keys::drop_wraps(self.db, log.n, holder, epochs)
+            }
             Write::Ctl { channel, rec } => {
                 let id = LogId::Channel(*channel);
                 self.make(&id, None)?;
@@ -84,6 +101,7 @@ impl<'a> Batch<'a> {
             | Write::ServerInvite(_)
             | Write::Redeemed { .. }
             | Write::InviteBox { .. }
+            | Write::Announcement(_)
             | Write::Checkpoint { .. } => self.put(write),
         }
     }
@@ -147,11 +165,15 @@ impl<'a> Batch<'a> {
                 "DELETE FROM invite_box WHERE invite = ?1",
                 [invite.as_bytes()],
             )?,
+            Write::Announcement(row) => keys::put_announcement(self.db, row)?,
             Write::Checkpoint { rec } => self.run(
                 "INSERT OR REPLACE INTO meta VALUES ('checkpoint', ?1)",
                 [rec.as_slice()],
             )?,
             Write::Append { .. }
+            | Write::Recall { .. }
+            | Write::Wraps { .. }
+            | Write::Unwrap { .. }
             | Write::Ctl { .. }
             | Write::Mailbox { .. }
             | Write::Freeze { .. }
@@ -213,6 +235,17 @@ impl<'a> Batch<'a> {
             self.run("DELETE FROM entry WHERE place = ?1", [place(log.n, seq)])?;
         }
         Ok(outcome)
+    }
+
+    fn recall(&mut self, id: &LogId, env: &Parsed) -> Result<Outcome, StoreError> {
+        let Some(log) = self.log(id)? else {
+            return Ok(Outcome::Done);
+        };
+        let msg_id = &env.header.msg_id;
+        let data = row::env_to_bytes(&env.envelope);
+        let first = self.first(log.n, self.mid(id, msg_id), msg_id, &data)?;
+        let same = first.filter(|first| matches!(first, Outcome::Duplicate { .. }));
+        Ok(same.unwrap_or(Outcome::Done))
     }
 
     fn push(
@@ -379,6 +412,7 @@ impl<'a> Batch<'a> {
             [place(log.n, 0), place(log.n, log.head)],
         )?;
         self.run("DELETE FROM slot WHERE log = ?1", [log.n])?;
+        self.run("DELETE FROM wrap WHERE log = ?1", [log.n])?;
         self.run("UPDATE log SET deleted = 1 WHERE n = ?1", [log.n])?;
         log.oldest = log.head + 1;
         log.lapsed = log.head;
