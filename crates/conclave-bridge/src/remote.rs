@@ -10,13 +10,13 @@ use crate::policy::{Lowered, Policy};
 use crate::state::{HomeId, Message, Place, UNREAD_MAX};
 use crate::tool::args::Object;
 use crate::trust::Sender;
-use conclave_client::client::{self, Client, History};
+use conclave_client::client::{self, Channel, Client, History, NewChannel};
 use conclave_client::error::ClientError;
 use conclave_client::event::{Event as Told, Scope, VerifiedMessage};
 use conclave_client::home::Home;
 use conclave_client::instance::Claim;
 use conclave_proto::body::Body;
-use conclave_proto::channel_log::{ChannelLog, Mode, Role, Visibility};
+use conclave_proto::channel_log::{self, Mode, Role, Visibility};
 use conclave_proto::frame::reply::ChannelInfo;
 use conclave_proto::id::{ChannelId, LogId, MsgId};
 use conclave_proto::name::Name;
@@ -195,7 +195,13 @@ impl Fabric for Remote {
         topic: Option<String>,
     ) -> Later<ChannelView> {
         self.later(move |site| async move {
-            let created = site.client.create_channel(name, visibility, topic);
+            let created = site.client.create_channel(NewChannel {
+                name,
+                visibility,
+                mode: None,
+                history: channel_log::History::Full,
+                topic,
+            });
             site.entered(&created.await?).await
         })
     }
@@ -304,7 +310,7 @@ impl Site {
     }
 
     /// Follows a channel that the user has just become a member of.
-    async fn entered(&self, channel: &ChannelLog) -> Result<ChannelView, ClientError> {
+    async fn entered(&self, channel: &Channel) -> Result<ChannelView, ClientError> {
         let id = *channel.id();
         self.follow(id).await?;
         self.look().await;
@@ -371,7 +377,7 @@ fn channel_view(info: ChannelInfo) -> Option<ChannelView> {
 }
 
 /// Returns a channel as this machine verified it.
-fn known_view(channel: &ChannelLog, me: &conclave_proto::id::UserId) -> ChannelView {
+fn known_view(channel: &Channel, me: &conclave_proto::id::UserId) -> ChannelView {
     ChannelView {
         id: *channel.id(),
         name: label(*channel.id(), channel.name().cloned()),

@@ -29,7 +29,7 @@ impl NewAccount {
         ts: UnixMs,
     ) -> Self {
         let owners = vec![owner.secret().owner_key()];
-        let ek = keys.encryption.public();
+        let ek = keys.encryption_key();
         let claim = MachineClaim::found(server, &username, &owners, machine, ek, &keys.signing);
         let genesis = build::genesis(*server, username, owners, claim, owner.secret(), ts);
         let user_id = UserId::new(*genesis.hash().as_bytes());

@@ -4,17 +4,23 @@
 //! same entry is checked again when it is there. A channel is kept twice: as of the newest record
 //! known (for acting), and as of the place that the stream of entries has reached (for judging).
 
+pub mod keys;
+pub mod opened;
+
 use crate::event::NoticeKind;
+use conclave_e2ee::Place;
 use conclave_proto::body::Body;
 use conclave_proto::channel_log::{
     Admission, ChannelLog, CtlChange, CtlError, EnvError, Identities, ParsedCtl,
 };
-use conclave_proto::entry::{Entry, EntryBody, Envelope, Kind, Suite};
+use conclave_proto::entry::{Entry, EntryBody, Header, Kind, Parsed, Suite};
 use conclave_proto::id::{Blob, ChannelId, Hash, LogId, MsgId, ServerId, UserId};
 use conclave_proto::identity_log::{BadIdentity, IdentityLog};
 use conclave_proto::key::MachineKey;
 use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::time::UnixMs;
+use keys::KeyRing;
+use opened::{Content, Opened};
 use std::collections::HashMap;
 
 /// A message, state item or receipt that passed every check.
@@ -74,6 +80,17 @@ pub enum Need {
     Identity(UserId),
     /// Who has this name.
     User(Name),
+    /// The key of an epoch.
+    Key(Place),
+}
+
+/// What a message lets doubt: it was made by somebody who saw other things than this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// The server shows different things to different members.
+    Fork(String),
+    /// The sender knows newer records of its own identity.
+    Identity(UserId),
 }
 
 /// Who a name stands for.
@@ -96,6 +113,10 @@ pub struct Book {
     names: HashMap<Name, NamePin>,
     tips: HashMap<ChannelId, ChannelLog>,
     streams: HashMap<ChannelId, ChannelLog>,
+    /// The hashes of control records, by number.
+    ctl_hashes: HashMap<ChannelId, Vec<Hash>>,
+    /// What this machine holds and knows of keys.
+    pub keys: KeyRing,
 }
 
 impl Book {
@@ -109,7 +130,15 @@ impl Book {
             names: HashMap::new(),
             tips: HashMap::new(),
             streams: HashMap::new(),
+            ctl_hashes: HashMap::new(),
+            keys: KeyRing::default(),
         }
+    }
+
+    /// Returns whose sessions it serves.
+    #[must_use]
+    pub const fn me(&self) -> UserId {
+        self.me
     }
 
     /// Returns whose records it holds.
@@ -170,10 +199,24 @@ impl Book {
         self.tips.values()
     }
 
+    /// Returns a channel's name: the one the server knows, or the one that members seal.
+    #[must_use]
+    pub fn channel_name(&self, channel: &ChannelId) -> Option<Name> {
+        let open = self.tips.get(channel).and_then(|tip| tip.name().cloned());
+        open.or_else(|| self.keys.bundle(channel)?.name.clone())
+    }
+
     /// Forgets a channel: it is not ours any more.
     pub fn forget(&mut self, channel: &ChannelId) {
         self.tips.remove(channel);
         self.streams.remove(channel);
+        self.ctl_hashes.remove(channel);
+    }
+
+    /// Takes a channel as it was verified before: the server may never show less, or something else.
+    pub fn restore(&mut self, log: ChannelLog, hashes: Vec<Hash>) {
+        self.ctl_hashes.insert(*log.id(), hashes);
+        self.tips.insert(*log.id(), log);
     }
 
     /// Starts the stream of a channel with records from one's own replica.
@@ -194,13 +237,18 @@ impl Book {
     ) -> Result<Option<CtlChange>, CtlError> {
         match self.tips.get_mut(&channel) {
             Some(tip) if seq <= tip.seq() => Ok(None),
-            Some(tip) => tip.apply(seq, at, rec, &self.identities).map(Some),
+            Some(tip) => {
+                let change = tip.apply(seq, at, rec, &self.identities)?;
+                let hash = tip.head().hash;
+                self.ctl_hashes.entry(channel).or_default().push(hash);
+                Ok(Some(change))
+            }
             None => {
                 let log = ChannelLog::create(seq, at, rec, &self.identities)?;
                 if log.id() != &channel {
                     return Err(CtlError::Channel);
                 }
-                self.tips.insert(channel, log);
+                self.restore(log.clone(), vec![log.head().hash]);
                 Ok(Some(CtlChange::Created))
             }
         }
@@ -225,16 +273,28 @@ impl Book {
     }
 
     /// Judges the next entry of a log's stream and applies it if it is a control record.
-    pub fn judge(&mut self, log: LogId, entry: &Entry) -> Verdict {
+    pub fn judge(
+        &mut self,
+        log: LogId,
+        entry: &Entry,
+        opened: &mut Option<Box<Opened>>,
+    ) -> Verdict {
         match (&entry.body, log) {
             (EntryBody::Ctl(rec), LogId::Channel(channel)) => self.judge_ctl(channel, entry, rec),
-            (EntryBody::Env(env), LogId::Channel(channel)) => match self.streams.get(&channel) {
-                Some(stream) => self.judge_env(stream, entry, env),
-                None => {
-                    Verdict::Refused(NoticeKind::ChainBreak, "no channel to judge it by".into())
+            (EntryBody::Env(env), log) => {
+                let opened = opened.get_or_insert_with(|| Box::new(Opened::new(env, &self.keys)));
+                opened.retry(&self.keys);
+                match log {
+                    LogId::Mailbox(_) => self.judge_whisper(log, entry, opened),
+                    LogId::Channel(channel) => match self.streams.get(&channel) {
+                        Some(stream) => self.judge_env(stream, entry, opened),
+                        None => Verdict::Refused(
+                            NoticeKind::ChainBreak,
+                            "no channel to judge it by".into(),
+                        ),
+                    },
                 }
-            },
-            (EntryBody::Env(env), LogId::Mailbox(_)) => self.judge_whisper(log, entry, env),
+            }
             (EntryBody::Ctl(_), LogId::Mailbox(_)) => Verdict::Refused(
                 NoticeKind::Malformed,
                 "a control record in a mailbox".into(),
@@ -275,8 +335,8 @@ impl Book {
 
     /// Judges an entry of a channel's past by the channel as it was then.
     #[must_use]
-    pub fn judge_env(&self, channel: &ChannelLog, entry: &Entry, env: &Envelope) -> Verdict {
-        let parsed = match env.clone().parse() {
+    pub fn judge_env(&self, channel: &ChannelLog, entry: &Entry, opened: &Opened) -> Verdict {
+        let parsed = match &opened.parsed {
             Ok(parsed) => parsed,
             Err(error) => return Verdict::Refused(NoticeKind::Malformed, error.to_string()),
         };
@@ -290,11 +350,12 @@ impl Book {
         let Some((user, _)) = channel.member_named(&parsed.header.sender.user) else {
             return Verdict::Refused(NoticeKind::NotMember, "the sender is no member".into());
         };
-        self.open(LogId::Channel(*channel.id()), *user, entry, env.clone())
+        let log = LogId::Channel(*channel.id());
+        believe(log, *user, entry, parsed, opened)
     }
 
-    fn judge_whisper(&self, log: LogId, entry: &Entry, env: &Envelope) -> Verdict {
-        let parsed = match env.clone().parse() {
+    fn judge_whisper(&self, log: LogId, entry: &Entry, opened: &Opened) -> Verdict {
+        let parsed = match &opened.parsed {
             Ok(parsed) => parsed,
             Err(error) => return Verdict::Refused(NoticeKind::Malformed, error.to_string()),
         };
@@ -315,12 +376,18 @@ impl Book {
         let to = header.route.recipient();
         let ours = to.is_some_and(|path| path.user == *me.username())
             && header.log(|_| Some(self.me)) == Some(log)
-            && header.channel.as_bytes() == &self.server.as_bytes()[..16]
-            && header.suite == Suite::Clear;
+            && header.channel.as_bytes() == &self.server.as_bytes()[..16];
         match (ours, machine) {
             (false, _) => Verdict::Refused(NoticeKind::Malformed, "not a whisper to here".into()),
+            (true, _) if header.suite == Suite::Clear => {
+                Verdict::Refused(NoticeKind::Downgrade, "a whisper that is not sealed".into())
+            }
+            (true, _) if pin.changed => Verdict::Refused(
+                NoticeKind::PinChanged,
+                format!("{} is another user than before", header.sender.user),
+            ),
             (true, None) => Verdict::Need(Need::Identity(pin.user)),
-            (true, Some(_)) if fits => self.open(log, pin.user, entry, env.clone()),
+            (true, Some(_)) if fits => believe(log, pin.user, entry, parsed, opened),
             (true, Some(_)) => Verdict::Refused(
                 NoticeKind::BadSignature,
                 "the key is not the sender's".into(),
@@ -328,36 +395,26 @@ impl Book {
         }
     }
 
-    fn open(&self, log: LogId, user: UserId, entry: &Entry, env: Envelope) -> Verdict {
-        let hash = env.hash();
-        let Some(verified) = env.parse().ok().and_then(|parsed| parsed.verify().ok()) else {
-            return Verdict::Refused(
-                NoticeKind::BadSignature,
-                "the signature is not valid".into(),
-            );
-        };
-        let header = verified.header();
-        let body = match Body::parse(&verified.envelope().ct) {
-            Ok(body) => body,
-            Err(error) => return Verdict::Refused(NoticeKind::Malformed, error.to_string()),
-        };
-        Verdict::Message(Box::new(Verified {
-            log,
-            seq: entry.seq,
-            at: entry.at,
-            id: header.msg_id,
-            sender: header.sender.clone(),
-            user,
-            key: header.sender_key,
-            sid: *header.sid.as_bytes(),
-            ctr: header.ctr,
-            ts: header.ts,
-            hop: header.hop,
-            flags: header.flags,
-            kind: number(header.route.kind()),
-            body,
-            hash,
-        }))
+    /// Compares what a sender had seen with what this machine was shown (SECURITY 2.5): its newest
+    /// control record stands before the message in the server's order, so it must be known here, too.
+    #[must_use]
+    pub fn doubt(&self, m: &Verified) -> Option<Doubt> {
+        if let (Some(head), LogId::Channel(channel)) = (m.body.ctl_head, m.log) {
+            let reached = self.streams.get(&channel).map_or(0, |log| log.head().n);
+            if head.n > reached || self.ctl_hash(&channel, head.n) != Some(head.hash) {
+                let text = format!("{} was shown other control records", m.sender);
+                return Some(Doubt::Fork(text));
+            }
+        }
+        let head = m.body.ident_head?;
+        match self.identities.get(&m.user)?.hash_at(head.n) {
+            Some(hash) if *hash == head.hash => None,
+            Some(_) => {
+                let text = format!("{} has another identity than it is shown with", m.sender);
+                Some(Doubt::Fork(text))
+            }
+            None => Some(Doubt::Identity(m.user)),
+        }
     }
 
     /// Returns when a sender entered a channel and whether somebody here vouches for it: `me` let it
@@ -389,6 +446,69 @@ impl Identities for Book {
     }
 }
 
+/// Believes an entry that may stand where it stands, if its content is what the sender signed.
+fn believe(log: LogId, user: UserId, entry: &Entry, parsed: &Parsed, opened: &Opened) -> Verdict {
+    let header = &parsed.header;
+    let refused = |kind, text: &str| Verdict::Refused(kind, text.to_owned());
+    match &opened.content {
+        Content::Body(body) => {
+            let body = (**body).clone();
+            Verdict::Message(Box::new(Verified::new(
+                log,
+                user,
+                entry,
+                header,
+                body,
+                opened.hash,
+            )))
+        }
+        Content::Unsigned => refused(NoticeKind::BadSignature, "the signature is not valid"),
+        Content::Bad(error) => refused(NoticeKind::Malformed, &error.to_string()),
+        Content::Broken(error) => refused(NoticeKind::BadSeal, &error.to_string()),
+        Content::NoKey => match log {
+            LogId::Channel(channel) => Verdict::Need(Need::Key(Place {
+                channel,
+                e: header.epoch,
+            })),
+            LogId::Mailbox(_) => refused(
+                NoticeKind::Unreadable,
+                "a whisper sealed to a key that this machine does not have any more",
+            ),
+        },
+    }
+}
+
+impl Verified {
+    /// Puts a message together.
+    #[must_use]
+    pub fn new(
+        log: LogId,
+        user: UserId,
+        entry: &Entry,
+        header: &Header,
+        body: Body,
+        hash: Hash,
+    ) -> Self {
+        Self {
+            log,
+            seq: entry.seq,
+            at: entry.at,
+            id: header.msg_id,
+            sender: header.sender.clone(),
+            user,
+            key: header.sender_key,
+            sid: *header.sid.as_bytes(),
+            ctr: header.ctr,
+            ts: header.ts,
+            hop: header.hop,
+            flags: header.flags,
+            kind: number(header.route.kind()),
+            body,
+            hash,
+        }
+    }
+}
+
 fn refused_ctl(error: &CtlError) -> Verdict {
     match error {
         CtlError::NeedIdentity { user, .. } => Verdict::Need(Need::Identity(*user)),
@@ -400,12 +520,11 @@ const fn notice_of(error: EnvError) -> NoticeKind {
     match error {
         EnvError::NotMember | EnvError::Reader | EnvError::NoSend => NoticeKind::NotMember,
         EnvError::Key => NoticeKind::BadSignature,
-        EnvError::Channel
-        | EnvError::Mode
-        | EnvError::StaleEpoch
-        | EnvError::Frozen
-        | EnvError::Closed
-        | EnvError::NeedIdentity { .. } => NoticeKind::Malformed,
+        EnvError::Mode => NoticeKind::Downgrade,
+        EnvError::StaleEpoch => NoticeKind::BadEpoch,
+        EnvError::Channel | EnvError::Frozen | EnvError::Closed | EnvError::NeedIdentity { .. } => {
+            NoticeKind::Malformed
+        }
     }
 }
 

@@ -5,16 +5,19 @@
 
 pub mod admin;
 pub mod channel;
+pub mod keys;
 pub mod machine;
 pub mod read;
+pub mod rotate;
 pub mod send;
 pub mod verify;
 
-pub use channel::Signer;
+pub use channel::{Channel, NewChannel, Signer};
 pub use read::History;
 pub use send::{SendReport, Target};
 
 use crate::book::{Book, NamePin};
+use crate::core::errand::Errands;
 use crate::core::{COMMANDS, Command, Core, EVENTS, Setup};
 use crate::dial::Proxies;
 use crate::error::ClientError;
@@ -25,12 +28,14 @@ use crate::link::Driver;
 use crate::origin::Origin;
 use crate::replica::Replica;
 use conclave_proto::body::Head;
+use conclave_proto::bytes::sha256;
 use conclave_proto::channel_log::Identities as _;
 use conclave_proto::codec::Encoding;
+use conclave_proto::encryption_key::Announcement;
 use conclave_proto::frame::op::{FindName, IdentFetch};
 use conclave_proto::frame::{Op, Ready, Reply};
 use conclave_proto::handshake::Mode;
-use conclave_proto::id::{Instance, SenderSid, ServerId, UserId};
+use conclave_proto::id::{Instance, LogId, SenderSid, ServerId, UserId};
 use conclave_proto::key::Secret;
 use conclave_proto::link::{LinkConfig, Pin};
 use conclave_proto::name::Name;
@@ -78,7 +83,27 @@ pub struct Client {
     info: Arc<Info>,
 }
 
+/// A client that does not keep the session alive.
+#[derive(Clone)]
+pub(crate) struct WeakClient {
+    commands: mpsc::WeakSender<Command>,
+    status: watch::Receiver<Status>,
+    info: Arc<Info>,
+}
+
+impl WeakClient {
+    /// Returns a handle, unless the session has ended.
+    pub(crate) fn upgrade(&self) -> Option<Client> {
+        Some(Client {
+            commands: self.commands.upgrade()?,
+            status: self.status.clone(),
+            info: Arc::clone(&self.info),
+        })
+    }
+}
+
 struct Info {
+    home: Home,
     server: ServerId,
     origin: String,
     account: Account,
@@ -122,7 +147,7 @@ impl Client {
             .ok_or_else(|| ClientError::NoAccount(url.clone()))?;
         let keys = MachineKeys::load(home, &profile.id)?;
         let keys = keys.ok_or(ClientError::NoAccount(url))?;
-        Self::start(home, profile, account, &keys.signing, session, Mode::Auth).await
+        Self::start(home, profile, account, &keys, session, Mode::Auth).await
     }
 
     /// Starts a session with any first handshake.
@@ -130,7 +155,7 @@ impl Client {
         home: &Home,
         profile: &Profile,
         account: Account,
-        secret: &Secret,
+        keys: &MachineKeys,
         session: Session,
         mode: Mode,
     ) -> Result<(Self, mpsc::Receiver<Event>), ClientError> {
@@ -140,8 +165,11 @@ impl Client {
             .map_or("", String::as_str)
             .parse::<Origin>()?;
         let replica = Replica::open(&home.server_dir(&profile.id).join("replica.sqlite")).await?;
-        let book = open_book(&replica, profile.id, account.user_id).await?;
-        let secret = Arc::new(secret.clone());
+        let mut book = open_book(&replica, profile.id, account.user_id).await?;
+        let own = keys.encryption.iter();
+        let own = own.map(|key| (key.number, key.secret.clone()));
+        book.keys.set_own(own.collect());
+        let secret = Arc::new(keys.signing.clone());
         // Who enrols learns the account's name only then.
         let user = (!matches!(mode, Mode::Enrol { .. })).then(|| account.user.clone());
         let config = LinkConfig {
@@ -161,7 +189,8 @@ impl Client {
         let (tell, events) = mpsc::channel(EVENTS);
         let (say, status) = watch::channel(Status::Connecting);
         let (commands, queue) = mpsc::channel(COMMANDS);
-        let (home, kept) = (home.clone(), profile.clone());
+        let (keeper, errands) = mpsc::channel(Errands::QUEUE);
+        let (saved_in, kept) = (home.clone(), profile.clone());
         let core = Core::new(Setup {
             driver: Driver::new(config, origin.clone(), Proxies::from_env()),
             replica: replica.clone(),
@@ -172,6 +201,7 @@ impl Client {
             secret: Arc::clone(&secret),
             server_key: profile.key,
             sid: SenderSid::new(random()?),
+            keeper,
             events: tell,
             status: say,
             pinned: Box::new(move |_, key| {
@@ -179,13 +209,14 @@ impl Client {
                     key,
                     ..kept.clone()
                 };
-                if let Err(error) = home.save(&renewed) {
+                if let Err(error) = saved_in.save(&renewed) {
                     tracing::error!(%error, "the server's new key cannot be kept");
                 }
             }),
         });
         tokio::spawn(core.run(queue));
         let info = Info {
+            home: home.clone(),
             server: profile.id,
             origin: origin.to_string(),
             account,
@@ -193,14 +224,21 @@ impl Client {
             secret,
             replica,
         };
-        Ok((
-            Self {
-                commands,
-                status,
-                info: Arc::new(info),
-            },
-            events,
-        ))
+        let client = Self {
+            commands,
+            status,
+            info: Arc::new(info),
+        };
+        tokio::spawn(crate::keeper::run(errands, client.downgrade()));
+        Ok((client, events))
+    }
+
+    fn downgrade(&self) -> WeakClient {
+        WeakClient {
+            commands: self.commands.downgrade(),
+            status: self.status.clone(),
+            info: Arc::clone(&self.info),
+        }
     }
 
     /// Returns the server's id.
@@ -405,7 +443,7 @@ impl Client {
         told.await.map_err(|_| ClientError::Closed)
     }
 
-    async fn command(&self, command: Command) -> Result<(), ClientError> {
+    pub(crate) async fn command(&self, command: Command) -> Result<(), ClientError> {
         self.commands
             .send(command)
             .await
@@ -425,6 +463,30 @@ async fn open_book(replica: &Replica, server: ServerId, me: UserId) -> Result<Bo
         if let Err(error) = book.add_identity(*user, &records) {
             tracing::warn!(%user, %error, "an identity in the replica is damaged");
         }
+    }
+    for log in replica.ctl_logs().await? {
+        if let LogId::Channel(channel) = log {
+            let records = replica.ctl(log, u64::MAX).await?;
+            match book.rebuild(&records) {
+                Ok(Some(tip)) if *tip.id() == channel => {
+                    let hashes = records.iter().map(|(_, _, rec)| sha256(rec)).collect();
+                    book.restore(tip, hashes);
+                }
+                // What does not rebuild is fetched again.
+                other => tracing::warn!(%channel, ?other, "a channel in the replica is damaged"),
+            }
+        }
+    }
+    for rec in replica.announcements().await? {
+        if let Ok(known) = Announcement::read(&rec) {
+            book.keys.announce(known);
+        }
+    }
+    for key in replica.channel_keys(None).await? {
+        book.keys.add_channel(key);
+    }
+    for (channel, bundle) in replica.bundles().await? {
+        book.keys.set_bundle(channel, bundle);
     }
     for (name, user, verified, changed) in replica.names().await? {
         book.pin(

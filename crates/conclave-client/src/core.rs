@@ -3,6 +3,7 @@
 //! One owner for all of it; callers hand in closures and requests. It reads the network only as fast
 //! as its events are taken.
 
+pub(crate) mod errand;
 mod feed;
 pub(crate) mod sending;
 
@@ -11,6 +12,7 @@ use crate::error::ClientError;
 use crate::event::{Event, Status};
 use crate::link::Driver;
 use crate::replica::Replica;
+use conclave_proto::body::Head;
 use conclave_proto::frame::{Event as Told, Op, Ready, Reply};
 use conclave_proto::id::{LogId, SenderSid, ServerId, UserId};
 use conclave_proto::key::{Secret, ServerKey};
@@ -18,6 +20,7 @@ use conclave_proto::link::{DownReason, Input, Output};
 use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::Mono;
+use errand::{Errand, Errands};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -39,6 +42,8 @@ pub(crate) enum Command {
     Request(Op, oneshot::Sender<Result<Reply, Reject>>),
     /// Say something.
     Send(Box<sending::Order>),
+    /// An errand has ended.
+    Done(Errand, Result<(), Reject>),
     /// End.
     Stop(oneshot::Sender<()>),
 }
@@ -78,6 +83,7 @@ pub(crate) struct Setup {
     pub(crate) secret: Arc<Secret>,
     pub(crate) server_key: ServerKey,
     pub(crate) sid: SenderSid,
+    pub(crate) keeper: mpsc::Sender<errand::Sent>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) pinned: Box<dyn FnMut(ServerId, ServerKey) + Send>,
@@ -100,7 +106,10 @@ pub(crate) struct Core {
     waiting: HashMap<u64, Waiting>,
     token: u64,
     feeds: HashMap<LogId, feed::Feed>,
+    /// The newest message of each followed log.
+    newest: HashMap<LogId, Head>,
     outbox: sending::Outbox,
+    errands: Errands,
     events: Option<mpsc::Sender<Event>>,
     backlog: VecDeque<Event>,
     status: watch::Sender<Status>,
@@ -124,7 +133,9 @@ impl Core {
             waiting: HashMap::new(),
             token: 0,
             feeds: HashMap::new(),
+            newest: HashMap::new(),
             outbox: sending::Outbox::default(),
+            errands: Errands::new(setup.keeper),
             events: Some(setup.events),
             backlog: VecDeque::new(),
             status: setup.status,
@@ -145,6 +156,9 @@ impl Core {
                     self.ask(op, deadline, Waiting::Caller(reply));
                 }
                 Turn::Command(Command::Send(order)) => self.accept(*order).await,
+                Turn::Command(Command::Done(errand, result)) => {
+                    self.errand_done(errand, result).await;
+                }
                 Turn::Command(Command::Stop(done)) => {
                     self.stop().await;
                     done.send(()).ok();
@@ -201,6 +215,7 @@ impl Core {
                 self.ready = Some(Arc::clone(&ready));
                 self.status.send_replace(Status::Up(Arc::clone(&ready)));
                 self.tell(Event::Up(ready));
+                self.errand(Errand::Announce);
                 self.send_all().await;
             }
             Output::Down {
@@ -253,11 +268,9 @@ impl Core {
             }),
             Told::Enrol(request) => self.tell(Event::Enrol(request)),
             // Heads are looked up when something by that user comes.
-            Told::Ident(_)
-            | Told::Entries(_)
-            | Told::Keys(_)
-            | Told::Wanted(_)
-            | Told::Unknown(_) => {}
+            Told::Keys(of) => self.key_came(of.channel),
+            Told::Wanted(of) => self.repair_soon(of.channel),
+            Told::Ident(_) | Told::Entries(_) | Told::Unknown(_) => {}
         }
     }
 
@@ -271,7 +284,7 @@ impl Core {
     }
 
     /// Tells the taker of events, as fast as it takes them.
-    fn tell(&mut self, event: Event) {
+    pub(crate) fn tell(&mut self, event: Event) {
         if self.backlog.is_empty() {
             self.tell_now(event);
         } else {
@@ -352,10 +365,14 @@ impl Core {
     }
 
     /// Follows a log from here on, unless it is followed already.
-    pub(crate) fn follow(&mut self, log: LogId, after: u64) {
+    pub(crate) fn follow(&mut self, log: LogId, after: u64, newest: Option<Head>) {
         if let Entry::Vacant(free) = self.feeds.entry(log) {
             free.insert(feed::Feed::new(after));
+            self.newest.extend(newest.map(|head| (log, head)));
             self.driver.input(Input::Follow { log, after });
+            if let LogId::Channel(channel) = log {
+                self.repair_soon(channel);
+            }
         }
     }
 

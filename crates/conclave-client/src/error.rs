@@ -68,6 +68,12 @@ pub enum ClientError {
         /// The id that was presented.
         presented: String,
     },
+    /// The server shows another channel than the one the link was made for, or no sealed box with it.
+    #[error("the server does not show the channel this link was made for")]
+    InviteBox,
+    /// The server shows less of a channel than it did before.
+    #[error("the server has forgotten part of the channel, or hides it")]
+    RolledBack,
     /// This machine has no account on the server.
     #[error("this machine has no account on {0}")]
     NoAccount(String),
@@ -115,8 +121,8 @@ impl ClientError {
             Self::Ambiguous { .. } | Self::NotFound { .. } => Code::NotFound,
             Self::NoAccount(_) => Code::UnknownKey,
             Self::Unsettled { cause, .. } => cause.code(),
-            Self::LinkKind => Code::InviteInvalid,
-            Self::Answer => Code::Malformed,
+            Self::LinkKind | Self::InviteBox => Code::InviteInvalid,
+            Self::Answer | Self::RolledBack => Code::Malformed,
         }
     }
 
@@ -129,6 +135,14 @@ impl ClientError {
             Self::Ambiguous { candidates, .. } => format!("name one of {}", candidates.join(", ")),
             Self::OwnerKey | Self::Ctl(CtlError::NeedsOwnerKey) => {
                 "unlock the owner key with its passphrase or the recovery key".to_owned()
+            }
+            Self::InviteBox => {
+                "ask for a new link on another way; if it happens again, do not trust this server"
+                    .to_owned()
+            }
+            Self::RolledBack => {
+                "ask the server's admin whether a backup was restored; compare `conclave verify #channel` with a peer"
+                    .to_owned()
             }
             Self::PinChanged { .. } => {
                 "ask the person on another way; a name never moves to somebody else here".to_owned()

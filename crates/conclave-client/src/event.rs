@@ -176,6 +176,20 @@ pub enum NoticeKind {
     ServerFork,
     /// A message waited a day and was given up, or was refused later.
     NotSent,
+    /// The key of a channel is not here yet: its messages wait.
+    KeysPending,
+    /// Messages that this machine will never have the key of.
+    Unreadable,
+    /// Dropped: the seal is broken.
+    BadSeal,
+    /// Dropped: in the clear where everything is sealed.
+    Downgrade,
+    /// Dropped, or its word not taken: an epoch that does not cover the membership, or says of the
+    /// channel what its signer may not change.
+    BadEpoch,
+    /// The server asked for a channel key to be sealed to somebody who is no member, or with a key that
+    /// its holder has replaced.
+    GhostKey,
 }
 
 impl NoticeKind {
@@ -192,6 +206,12 @@ impl NoticeKind {
             Self::PinChanged => "pin_changed",
             Self::ServerFork => "server_fork",
             Self::NotSent => "not_sent",
+            Self::KeysPending => "keys_pending",
+            Self::Unreadable => "unreadable",
+            Self::BadSeal => "bad_seal",
+            Self::Downgrade => "downgrade",
+            Self::BadEpoch => "bad_epoch",
+            Self::GhostKey => "ghost_key",
         }
     }
 }

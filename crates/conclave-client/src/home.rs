@@ -279,6 +279,23 @@ impl Home {
         })
     }
 
+    /// Waits for the right to change what several processes share; it ends with the returned file.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn lock(&self, path: &Path) -> Result<File, HomeError> {
+        self.dir(path.parent().unwrap_or(&self.root))?;
+        if let Ok(old) = fs::symlink_metadata(path) {
+            self.check_file(path, &old)?;
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options
+            .open(path)
+            .and_then(|file| file.lock().map(|()| file));
+        file.map_err(|e| io_error("lock", path, e))
+    }
+
     fn check_dir(&self, path: &Path) -> Result<(), HomeError> {
         let meta = fs::symlink_metadata(path).map_err(|e| io_error("read", path, e))?;
         if !meta.is_dir() {

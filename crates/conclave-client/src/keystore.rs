@@ -1,40 +1,41 @@
 //! A machine's own keys on one server: what signs its messages, and what opens what is sealed to it.
 //!
-//! One pair per machine and server, random and never derived from each other, so that no server sees
-//! a signature that another one could use. The keys that outlive a machine are in [`crate::owner`].
+//! Random and never derived from each other, one set per machine and server, so that no server sees a
+//! signature that another one could use. The signing key stays; encryption keys come in generations, a
+//! new one every week, and old ones are forgotten (SECURITY 2.2). The keys that outlive a machine are in
+//! [`crate::owner`].
 
 use crate::home::{Home, HomeError};
-use conclave_proto::id::ServerId;
+pub use conclave_e2ee::EncryptionSecret;
+use conclave_proto::id::{ServerId, from_text, to_text};
 use conclave_proto::key::{EncryptionKey, Secret};
-use std::fmt;
+use conclave_proto::time::UnixMs;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 use zeroize::Zeroizing;
 
 const SIGNING_FILE: &str = "machine.key";
-const ENCRYPTION_FILE: &str = "encryption.key";
+const ENCRYPTION_FILE: &str = "encryption.keys";
+const LOCK_FILE: &str = "encryption.lock";
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// How old an encryption key gets before the next one is made.
+pub const RENEW_MS: u64 = 7 * DAY_MS;
+/// How long a key is kept after the next one was announced: what was sealed to it must have come.
+pub const KEEP_MS: u64 = 14 * DAY_MS;
+/// For how long a key may be sealed to, once announced.
+pub const VALID_MS: u64 = 30 * DAY_MS;
 
-/// The secret half of a machine's X25519 key. Wiped on drop, never printed.
-#[derive(Clone)]
-pub struct EncryptionSecret(x25519_dalek::StaticSecret);
-
-impl EncryptionSecret {
-    /// Makes the key of 32 random bytes.
-    #[must_use]
-    pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self(x25519_dalek::StaticSecret::from(*seed))
-    }
-
-    /// Returns the public half.
-    #[must_use]
-    pub fn public(&self) -> EncryptionKey {
-        EncryptionKey::new(x25519_dalek::PublicKey::from(&self.0).to_bytes())
-    }
-}
-
-impl fmt::Debug for EncryptionSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("EncryptionSecret(…)")
-    }
+/// One encryption key of this machine.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// Its number; 0 stands in the identity record, later ones are announced.
+    pub number: u32,
+    /// The key.
+    pub secret: EncryptionSecret,
+    /// When it was made.
+    pub since: UnixMs,
+    /// Whether the server has it.
+    pub announced: bool,
 }
 
 /// The keys of this machine on one server.
@@ -42,8 +43,8 @@ impl fmt::Debug for EncryptionSecret {
 pub struct MachineKeys {
     /// Signs handshakes, envelopes and control records.
     pub signing: Secret,
-    /// Opens what is sealed to this machine.
-    pub encryption: EncryptionSecret,
+    /// Open what is sealed to this machine; ascending, at least one.
+    pub encryption: Vec<Generation>,
 }
 
 impl MachineKeys {
@@ -54,8 +55,20 @@ impl MachineKeys {
     pub fn generate() -> Result<Self, HomeError> {
         Ok(Self {
             signing: Secret::from_seed(&*random_seed()?),
-            encryption: EncryptionSecret::from_seed(&*random_seed()?),
+            encryption: vec![Generation {
+                number: 0,
+                secret: EncryptionSecret::from_seed(&*random_seed()?),
+                since: crate::link::wall(),
+                announced: true,
+            }],
         })
+    }
+
+    /// Returns the newest encryption key's public half.
+    #[must_use]
+    pub fn encryption_key(&self) -> EncryptionKey {
+        let newest = self.encryption.last().map(|key| key.secret.public());
+        newest.unwrap_or(EncryptionKey::new([0; 32]))
     }
 
     /// Draws fresh keys and stores them.
@@ -74,15 +87,14 @@ impl MachineKeys {
     /// [`HomeError`].
     pub fn store(&self, home: &Home, server: &ServerId) -> Result<(), HomeError> {
         let dir = home.server_dir(server);
-        let encryption = Zeroizing::new(self.encryption.0.to_bytes());
-        home.write_private(&dir.join(ENCRYPTION_FILE), &*encryption)?;
+        write_generations(home, &dir.join(ENCRYPTION_FILE), &self.encryption)?;
         home.write_private(&dir.join(SIGNING_FILE), &*self.signing.seed())
     }
 
     /// Reads the keys; `None` if this machine has none on the server.
     ///
     /// # Errors
-    /// [`HomeError`], also if there is only one of the two.
+    /// [`HomeError`], also if there is only one of the two files.
     pub fn load(home: &Home, server: &ServerId) -> Result<Option<Self>, HomeError> {
         let dir = home.server_dir(server);
         let path = dir.join(SIGNING_FILE);
@@ -90,14 +102,146 @@ impl MachineKeys {
             return Ok(None);
         };
         let path = dir.join(ENCRYPTION_FILE);
-        let Some(encryption) = read_seed(home, &path)? else {
+        let Some(encryption) = read_generations(home, &path)? else {
             let why = "it is missing beside machine.key".to_owned();
             return Err(HomeError::Damaged { path, why });
         };
         Ok(Some(Self {
             signing: Secret::from_seed(&signing),
-            encryption: EncryptionSecret::from_seed(&encryption),
+            encryption,
         }))
+    }
+
+    /// Reads the encryption keys, makes the next one if it is time, and forgets those that nothing is
+    /// sealed to any more. Processes of the machine take turns.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn renew(
+        home: &Home,
+        server: &ServerId,
+        now: UnixMs,
+    ) -> Result<Vec<Generation>, HomeError> {
+        change(home, server, |keys| {
+            let newest = keys
+                .last()
+                .map(|key| (key.number, key.since, key.announced));
+            let mut changed = false;
+            if let Some((number, since, true)) = newest
+                && now >= since.plus(RENEW_MS)
+            {
+                keys.push(Generation {
+                    number: number + 1,
+                    secret: EncryptionSecret::from_seed(&*random_seed()?),
+                    since: now,
+                    announced: false,
+                });
+                changed = true;
+            }
+            let over = |next: &Generation| next.announced && now >= next.since.plus(KEEP_MS);
+            while keys.get(1).is_some_and(over) {
+                keys.remove(0);
+                changed = true;
+            }
+            Ok(changed)
+        })
+    }
+
+    /// Notes that the server has a generation.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn announced(home: &Home, server: &ServerId, number: u32) -> Result<(), HomeError> {
+        change(home, server, |keys| {
+            let found = keys.iter_mut().find(|key| key.number == number);
+            let fresh = found.filter(|key| !key.announced);
+            Ok(fresh.map(|key| key.announced = true).is_some())
+        })
+        .map(drop)
+    }
+}
+
+/// Changes the encryption keys under a lock that other processes of this machine respect.
+fn change(
+    home: &Home,
+    server: &ServerId,
+    edit: impl FnOnce(&mut Vec<Generation>) -> Result<bool, HomeError>,
+) -> Result<Vec<Generation>, HomeError> {
+    let dir = home.server_dir(server);
+    let _lock = home.lock(&dir.join(LOCK_FILE))?;
+    let path = dir.join(ENCRYPTION_FILE);
+    let mut keys = read_generations(home, &path)?.ok_or_else(|| HomeError::Damaged {
+        path: path.clone(),
+        why: "it is missing beside machine.key".to_owned(),
+    })?;
+    if edit(&mut keys)? {
+        write_generations(home, &path, &keys)?;
+    }
+    Ok(keys)
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    key: Vec<Row>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Row {
+    generation: u32,
+    secret: String,
+    since: u64,
+    announced: bool,
+}
+
+impl Drop for Row {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.secret);
+    }
+}
+
+fn write_generations(home: &Home, path: &Path, keys: &[Generation]) -> Result<(), HomeError> {
+    let row = |key: &Generation| Row {
+        generation: key.number,
+        secret: to_text(&*key.secret.seed()),
+        since: key.since.0,
+        announced: key.announced,
+    };
+    let file = File {
+        key: keys.iter().map(row).collect(),
+    };
+    let text = toml::to_string(&file).map_err(|e| damaged(path, e.to_string()))?;
+    home.write_private(path, Zeroizing::new(text).as_bytes())
+}
+
+fn read_generations(home: &Home, path: &Path) -> Result<Option<Vec<Generation>>, HomeError> {
+    let Some(bytes) = home.read_private(path)? else {
+        return Ok(None);
+    };
+    let bad = || damaged(path, "it holds no encryption keys".to_owned());
+    let text = std::str::from_utf8(&bytes).map_err(|_| bad())?;
+    let file: File = toml::from_str(text).map_err(|_| bad())?;
+    let mut keys = Vec::new();
+    for row in &file.key {
+        let seed = from_text(&row.secret).map(Zeroizing::new).ok_or_else(bad)?;
+        let seed: &[u8; 32] = seed.as_slice().try_into().map_err(|_| bad())?;
+        keys.push(Generation {
+            number: row.generation,
+            secret: EncryptionSecret::from_seed(seed),
+            since: UnixMs(row.since),
+            announced: row.announced,
+        });
+    }
+    let ascending = keys.is_sorted_by(|a: &Generation, b| a.number < b.number);
+    if keys.is_empty() || !ascending {
+        return Err(bad());
+    }
+    Ok(Some(keys))
+}
+
+fn damaged(path: &Path, why: String) -> HomeError {
+    HomeError::Damaged {
+        path: path.to_owned(),
+        why,
     }
 }
 

@@ -12,6 +12,7 @@ pub mod error;
 pub mod event;
 pub mod home;
 pub mod instance;
+mod keeper;
 pub mod keystore;
 mod link;
 mod links;

@@ -8,7 +8,7 @@ mod recovery;
 pub use recovery::recover;
 
 use crate::account::NewAccount;
-use crate::client::{Client, Session, random};
+use crate::client::{Channel, Client, Session, random};
 use crate::dial::Proxies;
 use crate::error::ClientError;
 use crate::event::{Event, Status};
@@ -17,7 +17,6 @@ use crate::keystore::MachineKeys;
 use crate::link::{Driver, wall};
 use crate::origin::Origin;
 use crate::owner::Owner;
-use conclave_proto::channel_log::ChannelLog;
 use conclave_proto::codec::Encoding;
 use conclave_proto::frame::op::ShowInvite;
 use conclave_proto::frame::{Op, Reply};
@@ -48,7 +47,7 @@ pub struct Welcome {
     /// The owner key of an account that was just made. It is nowhere else: show it or seal it.
     pub owner: Option<Owner>,
     /// The channel the link led into.
-    pub channel: Option<ChannelLog>,
+    pub channel: Option<Channel>,
 }
 
 /// Asks a server who it is, and lets it prove that.
@@ -224,7 +223,7 @@ pub fn is_known(home: &Home, link: &Link) -> Result<bool, ClientError> {
     Ok(home.servers()?.iter().any(fits))
 }
 
-async fn enter(client: &Client, link: &Link) -> Result<Option<ChannelLog>, ClientError> {
+async fn enter(client: &Client, link: &Link) -> Result<Option<Channel>, ClientError> {
     let reply = client
         .request(Op::Invite(ShowInvite { invite: link.id() }))
         .await?;
@@ -235,7 +234,9 @@ async fn enter(client: &Client, link: &Link) -> Result<Option<ChannelLog>, Clien
         return Ok(None);
     };
     client.apply_ctl(channel.channel, info.ctl).await?;
-    Ok(Some(client.join_by(channel.channel, link).await?))
+    let sealed = info.invite_box.as_ref();
+    let joined = client.join_by(channel.channel, link, sealed).await?;
+    Ok(Some(joined))
 }
 
 /// Becomes another machine of the account a link is for; returns when its owner has signed it in.
@@ -261,7 +262,7 @@ pub async fn enrol(
         return Err(Reject::new(Code::NameTaken, text).into());
     }
     let keys = keys(home, &profile)?;
-    let (key, ek) = (keys.signing.machine_key(), keys.encryption.public());
+    let (key, ek) = (keys.signing.machine_key(), keys.encryption_key());
     let message = || enrolment_message(&user_id, &machine, &key, &ek);
     let mode = Mode::Enrol {
         enrolment,
@@ -278,8 +279,7 @@ pub async fn enrol(
         unsettled: false,
     };
     let session = Session::one_shot(agent)?;
-    let (client, _events) =
-        Client::start(home, &profile, account, &keys.signing, session, mode).await?;
+    let (client, _events) = Client::start(home, &profile, account, &keys, session, mode).await?;
     let ready = client.ready(Duration::from_millis(ENROLMENT_MS)).await?;
     client.stop().await;
     if ready.user_id != user_id {
@@ -339,8 +339,7 @@ async fn make_account(
     profile.user = Some(account.clone());
     home.save(&profile)?;
     let session = Session::one_shot(agent)?;
-    let (client, events) =
-        Client::start(home, &profile, account, &keys.signing, session, mode).await?;
+    let (client, events) = Client::start(home, &profile, account, &keys, session, mode).await?;
     if let Err(error) = client.ready(CONTACT).await {
         let refused = matches!(
             client.status(),
@@ -364,6 +363,10 @@ async fn make_account(
         account.unsettled = false;
     }
     home.save(&profile)?;
+    if let Err(error) = client.announce_owner(&owner).await {
+        // Only old messages depend on it, and only after every machine is lost.
+        tracing::warn!(%error, "channel keys are not sealed to the owner key yet");
+    }
     Ok(Welcome {
         client,
         events,

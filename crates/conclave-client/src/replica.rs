@@ -5,6 +5,7 @@
 
 pub mod feed;
 pub mod history;
+pub mod keys;
 pub mod pin;
 
 use conclave_proto::id::{Blob, LogId, UserId};

@@ -67,3 +67,14 @@ CREATE TABLE IF NOT EXISTS outbox (
     created INTEGER NOT NULL,
     sealed BLOB
 );
+-- Keys of channels (mode e2e), one an epoch; each is the one its record commits to.
+CREATE TABLE IF NOT EXISTS channel_key (
+    channel BLOB NOT NULL,
+    e INTEGER NOT NULL,
+    key BLOB NOT NULL,
+    PRIMARY KEY (channel, e)
+) WITHOUT ROWID;
+-- What members know of a channel and the server does not: index key, name, topic (CBOR).
+CREATE TABLE IF NOT EXISTS channel_fact (channel BLOB PRIMARY KEY, bundle BLOB NOT NULL) WITHOUT ROWID;
+-- The newest encryption key seen of a machine: nothing older is sealed to.
+CREATE TABLE IF NOT EXISTS encryption_key (holder BLOB PRIMARY KEY, rec BLOB NOT NULL) WITHOUT ROWID;

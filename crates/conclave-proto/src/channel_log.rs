@@ -63,7 +63,8 @@ pub struct ChannelLog {
     visibility: Visibility,
     history: History,
     name: Option<Name>,
-    name_box: Option<Blob>,
+    /// A new name, sealed under the key of this epoch; until an admin's epoch says all of it again.
+    name_box: Option<(u32, Blob)>,
     topic: Option<String>,
     limits: Limits,
     creator: UserId,

@@ -351,16 +351,23 @@ impl Parsed {
     /// # Errors
     /// [`BadSignature`].
     pub fn verify(self) -> Result<Verified, BadSignature> {
+        self.check()?;
+        Ok(Verified(self))
+    }
+
+    /// Checks what [`Parsed::verify`] checks, and keeps the type.
+    ///
+    /// # Errors
+    /// [`BadSignature`].
+    pub fn check(&self) -> Result<(), BadSignature> {
         let Envelope {
             header,
             nonce,
             ct,
             sig,
         } = &self.envelope;
-        self.header
-            .sender_key
-            .verify(signed_message(header, nonce, ct), sig)?;
-        Ok(Verified(self))
+        let message = signed_message(header, nonce, ct);
+        self.header.sender_key.verify(message, sig)
     }
 }
 

@@ -3,9 +3,9 @@
 use super::Site;
 use crate::fabric::Act;
 use crate::tool::args::Object;
-use conclave_client::client::Signer;
+use conclave_client::client::{Channel, Signer};
 use conclave_client::error::ClientError;
-use conclave_proto::channel_log::{ChannelLog, CtlBody, RemoveKind, Role, Visibility};
+use conclave_proto::channel_log::{CtlBody, RemoveKind, Role, Visibility};
 use conclave_proto::id::{ChannelId, UserId};
 use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
@@ -100,7 +100,7 @@ impl Site {
         Ok(json!({"invite": id, "uses": uses, "link": "for your human only", "show_with": show}))
     }
 
-    async fn bans(&self, channel: &ChannelLog) -> Result<Value, ClientError> {
+    async fn bans(&self, channel: &Channel) -> Result<Value, ClientError> {
         let mut banned = Vec::new();
         for user in channel.banned() {
             banned.push(self.user_name(user).await?);
@@ -123,12 +123,12 @@ fn meta(name: Option<Name>, visibility: Option<Visibility>) -> CtlBody {
     }
 }
 
-fn members(channel: &ChannelLog) -> Value {
+fn members(channel: &Channel) -> Value {
     let member = |m: &conclave_proto::channel_log::Member| json!({"user": m.name.as_str(), "role": m.role.as_str(), "since_ms": m.at.0});
     json!({"members": channel.members().values().map(member).collect::<Vec<_>>()})
 }
 
-fn invites(channel: &ChannelLog) -> Value {
+fn invites(channel: &Channel) -> Value {
     let since = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use crate::town::{Person, Town, name};
 use crate::wire::outcome;
-use conclave_client::client::Signer;
+use conclave_client::client::{NewChannel, Signer};
 use conclave_client::onboard;
 use conclave_proto::channel_log::{Role, Visibility};
 use serde_json::{Value, json};
@@ -215,7 +215,7 @@ async fn a_channel_that_another_process_joined_is_followed_when_channels_are_lis
     let (alice, bob, mut a, mut b) = town.pair().await;
     let host = alice.one_shot().await;
     let made = host
-        .create_channel(name("den"), Visibility::Private, None)
+        .create_channel(NewChannel::new(name("den"), Visibility::Private))
         .await
         .unwrap();
     let den = *made.id();

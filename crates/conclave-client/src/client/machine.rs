@@ -83,6 +83,7 @@ impl Client {
         let caps = Cap::default_set();
         let rec = build::add_machine(&log, claim, caps, owner.secret(), crate::link::wall());
         self.append_identity(&rec).await?;
+        self.announce_owner(owner).await?;
         self.spread_identity().await
     }
 
@@ -124,14 +125,16 @@ impl Client {
             .into_iter()
             .filter(|info| info.role.is_some())
         {
-            let tip = self.channel(info.channel).await?;
+            let tip = self.tip(info.channel).await?;
             if tip.is_closed() || tip.member(&me).is_none_or(|m| m.ident.n >= head.n) {
                 continue;
             }
             let body = CtlBody::Ident { user: me, head };
             let signer = super::Signer::Machine;
-            if let Err(error) = self.control(info.channel, body, signer).await {
-                refused.get_or_insert(error);
+            match self.control(info.channel, body, signer).await {
+                // A machine that is gone must not read on; a new one needs the key.
+                Ok(_) => self.follow_up(info.channel).await,
+                Err(error) => drop(refused.get_or_insert(error)),
             }
         }
         refused.map_or(Ok(()), Err)

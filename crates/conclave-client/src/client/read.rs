@@ -1,6 +1,7 @@
 //! Reading: who is there, what was said, what the agent has not seen.
 
-use super::Client;
+use super::{Channel, Client};
+use crate::book::opened::Opened;
 use crate::book::{Verdict, Verified};
 use crate::error::ClientError;
 use crate::event::{Age, NoticeKind, VerifiedMessage};
@@ -11,8 +12,9 @@ use conclave_proto::entry::{Entry, EntryBody};
 use conclave_proto::frame::op::{Read, Who};
 use conclave_proto::frame::reply::{EntryPage, SessionInfo};
 use conclave_proto::frame::{Op, Reply};
-use conclave_proto::id::{ChannelId, LogId, MsgId, UserId};
+use conclave_proto::id::{ChannelId, LogId, MailboxId, MsgId, UserId};
 use conclave_proto::identity_log::IdentityLog;
+use conclave_proto::name::{Name, SessionPath};
 
 /// The most entries that one call reads.
 pub const HISTORY_MAX: u32 = 2_000;
@@ -58,7 +60,7 @@ impl Client {
         let max = max.min(HISTORY_MAX);
         let log = LogId::Channel(channel);
         let found = if self.live().is_some() {
-            let tip = self.channel(channel).await?;
+            let tip = self.tip(channel).await?;
             match part {
                 History::After(after) => self.read(&tip, after, max).await?,
                 History::Last => self.read_last(&tip, max).await?,
@@ -85,21 +87,28 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn known_channels(&self) -> Result<Vec<ChannelLog>, ClientError> {
+    pub async fn known_channels(&self) -> Result<Vec<Channel>, ClientError> {
         let mut known = Vec::new();
         for log in self.replica().ctl_logs().await? {
             let records = self.replica().ctl(log, u64::MAX).await?;
             // What does not rebuild is fetched again when there is a connection.
-            known.extend(
-                self.with(move |core| core.book.rebuild(&records))
-                    .await?
-                    .ok()
-                    .flatten(),
-            );
+            let rebuilt = self.with(move |core| core.book.rebuild(&records)).await?;
+            if let Ok(Some(log)) = rebuilt {
+                known.push(self.named(log).await?);
+            }
         }
         let me = self.info.account.user_id;
         known.retain(|channel| channel.role(&me).is_some() && !channel.is_closed());
         Ok(known)
+    }
+
+    /// Returns a channel's name, as far as this machine knows it: open or sealed. Asks nobody.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`].
+    pub async fn known_name(&self, channel: ChannelId) -> Result<Option<Name>, ClientError> {
+        self.with(move |core| core.book.channel_name(&channel))
+            .await
     }
 
     /// Returns a user's identity, as far as this machine knows it. Asks nobody.
@@ -222,12 +231,18 @@ impl Client {
         entries: Vec<Entry>,
     ) -> Result<Vec<Verified>, ClientError> {
         let mut found = Vec::new();
-        for entry in entries {
+        let opened = self.open_all(&entries).await?;
+        for (entry, mut opened) in entries.into_iter().zip(opened) {
             let mut tries = 0;
             loop {
                 let (given, copy) = (state.take(), entry.clone());
-                let (after, verdict) = self
-                    .with(move |core| judge_past(&core.book, channel, given, &copy))
+                let (after, verdict);
+                (after, verdict, opened) = self
+                    .with(move |core| {
+                        let (after, verdict) =
+                            judge_past(&core.book, channel, given, &copy, &mut opened);
+                        (after, verdict, opened)
+                    })
                     .await?;
                 state = after;
                 match verdict {
@@ -245,6 +260,11 @@ impl Client {
                             continue;
                         }
                     }
+                    Verdict::Need(crate::book::Need::Key(_)) if tries == 0 => {
+                        tries += 1;
+                        self.fetch_keys(channel).await?;
+                        continue;
+                    }
                     Verdict::Refused(kind, _) => {
                         tracing::warn!(kind = kind.as_str(), seq = entry.seq, "entry refused");
                     }
@@ -254,6 +274,59 @@ impl Client {
             }
         }
         Ok(found)
+    }
+
+    /// Opens envelopes of the past, many at once; control records have nothing to open.
+    async fn open_all(&self, entries: &[Entry]) -> Result<Vec<Option<Opened>>, ClientError> {
+        let mut envs = Vec::new();
+        let mut places = Vec::new();
+        for (n, entry) in entries.iter().enumerate() {
+            if let EntryBody::Env(env) = &entry.body {
+                envs.push(env.clone());
+                places.push(n);
+            }
+        }
+        let mut all: Vec<Option<Opened>> = entries.iter().map(|_| None).collect();
+        let opened = self
+            .with(move |core| Opened::all(&envs, &core.book.keys))
+            .await?;
+        for (n, opened) in places.into_iter().zip(opened) {
+            if let Some(place) = all.get_mut(n) {
+                *place = Some(opened);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Reads the newest whispers between this session and another one, both ways, oldest first, at most
+    /// `max`. Only what this machine has: nobody else could open them.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::NotFound`] for a name nobody here has heard of.
+    pub async fn whispers(
+        &self,
+        peer: &SessionPath,
+        max: u32,
+    ) -> Result<Vec<VerifiedMessage>, ClientError> {
+        let user = self.find_user(&peer.user).await?;
+        let Account {
+            user: name,
+            machine,
+            user_id,
+            ..
+        } = &self.info.account;
+        let me = SessionPath {
+            user: name.clone(),
+            machine: machine.clone(),
+            handle: self.info.handle.clone(),
+        };
+        let mailbox = |user: &UserId, path: &SessionPath| LogId::Mailbox(MailboxId::of(user, path));
+        let (own, theirs) = (mailbox(user_id, &me), mailbox(&user, peer));
+        let found = self
+            .replica()
+            .whispers((me.to_string(), own), (peer.to_string(), theirs), max)
+            .await?;
+        self.present(found).await
     }
 
     async fn present(&self, found: Vec<Verified>) -> Result<Vec<VerifiedMessage>, ClientError> {
@@ -274,6 +347,7 @@ fn judge_past(
     channel: ChannelId,
     mut state: Option<ChannelLog>,
     entry: &Entry,
+    opened: &mut Option<Opened>,
 ) -> (Option<ChannelLog>, Verdict) {
     let verdict = match &entry.body {
         EntryBody::Ctl(rec) => {
@@ -293,9 +367,12 @@ fn judge_past(
             }
             Verdict::Nothing
         }
-        EntryBody::Env(env) => match &state {
-            Some(log) => book.judge_env(log, entry, env),
-            None => Verdict::Nothing,
+        EntryBody::Env(_) => match (&state, opened) {
+            (Some(log), Some(opened)) => {
+                opened.retry(&book.keys);
+                book.judge_env(log, entry, opened)
+            }
+            _ => Verdict::Nothing,
         },
         EntryBody::Unknown(_) => Verdict::Nothing,
     };

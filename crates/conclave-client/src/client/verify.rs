@@ -171,7 +171,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn authenticator(&self, channel: ChannelId) -> Result<Authenticator, ClientError> {
-        let head = self.channel(channel).await?.head();
+        let head = self.tip(channel).await?.head();
         Ok(Authenticator {
             digits: number::authenticator(&channel, &head),
             head,

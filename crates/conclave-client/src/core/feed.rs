@@ -1,16 +1,19 @@
 //! The streams of entries: each judged in order, kept, told, and only then acknowledged.
 
-use super::{Core, Waiting};
-use crate::book::{Need, Verdict, Verified};
+use super::{Core, Errand, Waiting};
+use crate::book::opened::Opened;
+use crate::book::{Doubt, Need, Verdict, Verified};
 use crate::error::ClientError;
 use crate::event::{Age, Event, Notice, NoticeKind, Scope, SenderFacts, VerifiedMessage};
-use crate::replica::history::Admitted;
+use crate::replica::history::{Admitted, Kept};
+use conclave_e2ee::Place;
+use conclave_proto::body::Head;
 use conclave_proto::channel_log::Identities as _;
-use conclave_proto::entry::{Entry, EntryBody, FLAG_HUMAN};
+use conclave_proto::entry::{Entry, EntryBody, Envelope, FLAG_HUMAN};
 use conclave_proto::frame::op::{FindName, IdentFetch};
 use conclave_proto::frame::reply::Gap;
 use conclave_proto::frame::{Op, Reply};
-use conclave_proto::id::LogId;
+use conclave_proto::id::{ChannelId, LogId};
 use conclave_proto::link::Input;
 use conclave_proto::reject::{Code, Reject};
 use std::collections::VecDeque;
@@ -33,10 +36,37 @@ pub(crate) struct Feed {
 /// How many batches wait while something is asked for; each is at most one frame.
 const BATCHES_MAX: usize = 64;
 
+/// How many entries are judged, kept and told at once.
+const BATCH: usize = 256;
+
 #[derive(Debug)]
 enum Step {
-    Entry(Entry),
+    Entry(Entry, Option<Box<Opened>>),
     Gap(Gap),
+}
+
+/// What was judged and is not kept yet.
+#[derive(Default)]
+struct Batch {
+    kept: Vec<Kept>,
+    told: Vec<Telling>,
+    reached: Option<u64>,
+}
+
+enum Telling {
+    Event(Event),
+    /// One for each message that is kept, in the same order.
+    Message(Box<Verified>),
+}
+
+fn refused(log: LogId, seq: u64, kind: NoticeKind, text: String) -> Telling {
+    tracing::warn!(kind = kind.as_str(), seq, "entry refused");
+    Telling::Event(Event::Notice(Notice {
+        kind,
+        log: Some(log),
+        seq: Some(seq),
+        text,
+    }))
 }
 
 impl Feed {
@@ -64,7 +94,8 @@ impl Core {
             feed.batches + 1
         };
         feed.queue.extend(gap.map(Step::Gap));
-        feed.queue.extend(entries.into_iter().map(Step::Entry));
+        let entries = entries.into_iter().map(|entry| Step::Entry(entry, None));
+        feed.queue.extend(entries);
         if feed.batches > BATCHES_MAX {
             feed.queue.clear();
             feed.paused = true;
@@ -91,36 +122,144 @@ impl Core {
         }
     }
 
+    /// Judges what waits, keeps it in one transaction, tells it, and only then acknowledges it.
     async fn feed(&mut self, log: LogId) -> Result<(), ClientError> {
-        let mut reached = None;
         while self.backlog.is_empty() {
-            let Some(feed) = self.feeds.get_mut(&log) else {
-                break;
-            };
-            let Some(step) = feed.queue.pop_front() else {
-                break;
-            };
-            match step {
-                Step::Gap(gap) => {
-                    reached = Some(gap.to);
-                    self.replica
-                        .reset_hold(log, gap.to.saturating_add(1))
-                        .await?;
-                    self.tell(Event::Gap { log, gap });
-                }
-                Step::Entry(entry) => {
-                    let seq = entry.seq;
-                    if !self.step(log, entry).await? {
-                        break;
+            self.open_ahead(log);
+            let mut batch = Batch::default();
+            while batch.told.len() < BATCH
+                && let Some(step) = self.feeds.get_mut(&log).and_then(|f| f.queue.pop_front())
+            {
+                match step {
+                    Step::Gap(gap) => {
+                        batch.reached = Some(gap.to);
+                        batch.kept.push(Kept::Hole(gap.to.saturating_add(1)));
+                        batch.told.push(Telling::Event(Event::Gap { log, gap }));
                     }
-                    reached = Some(seq);
+                    Step::Entry(entry, opened) => {
+                        let seq = entry.seq;
+                        if !self.step(log, entry, opened, &mut batch) {
+                            break;
+                        }
+                        batch.reached = Some(seq);
+                    }
+                }
+            }
+            let Some(seq) = batch.reached else { break };
+            self.conclude(log, seq, batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Opens envelopes that wait, many at once.
+    fn open_ahead(&mut self, log: LogId) {
+        let Some(feed) = self.feeds.get_mut(&log) else {
+            return;
+        };
+        let mut waiting: Vec<(&mut Option<Box<Opened>>, Envelope)> = Vec::new();
+        for step in feed.queue.iter_mut().take(BATCH) {
+            if let Step::Entry(entry, opened @ None) = step
+                && let EntryBody::Env(env) = &entry.body
+            {
+                waiting.push((opened, env.clone()));
+            }
+        }
+        let envs: Vec<Envelope> = waiting.iter().map(|(_, env)| env.clone()).collect();
+        let opened = Opened::all(&envs, &self.book.keys);
+        for ((place, _), opened) in waiting.into_iter().zip(opened) {
+            *place = Some(Box::new(opened));
+        }
+    }
+
+    /// Judges one entry; `false` if it must wait for something.
+    fn step(
+        &mut self,
+        log: LogId,
+        entry: Entry,
+        mut opened: Option<Box<Opened>>,
+        batch: &mut Batch,
+    ) -> bool {
+        let seq = entry.seq;
+        let need = match self.book.judge(log, &entry, &mut opened) {
+            Verdict::Nothing => None,
+            Verdict::Ctl(change) => {
+                if let (EntryBody::Ctl(rec), LogId::Channel(channel)) = (&entry.body, log) {
+                    batch.kept.push(Kept::Ctl(seq, entry.at, rec.clone()));
+                    batch
+                        .told
+                        .push(Telling::Event(Event::ChannelChanged(channel)));
+                    self.channel_changed(channel, &change);
+                }
+                None
+            }
+            Verdict::Message(message) => match self.book.doubt(&message) {
+                Some(Doubt::Identity(user)) if !self.in_vain(&log) => Some(Need::Identity(user)),
+                doubt => {
+                    let text = match doubt {
+                        None => None,
+                        Some(Doubt::Fork(text)) => Some(text),
+                        Some(Doubt::Identity(_)) => Some(format!(
+                            "{} knows newer records of its identity than the server shows",
+                            message.sender
+                        )),
+                    };
+                    let notice = text.map(|text| refused(log, seq, NoticeKind::ServerFork, text));
+                    batch.told.extend(notice);
+                    batch.kept.push(Kept::Message(message.clone()));
+                    batch.told.push(Telling::Message(message));
+                    None
+                }
+            },
+            Verdict::Refused(kind, text) => {
+                batch.told.push(refused(log, seq, kind, text));
+                None
+            }
+            Verdict::Need(need) => Some(need),
+        };
+        let Some(feed) = self.feeds.get_mut(&log) else {
+            return false;
+        };
+        let in_vain = std::mem::take(&mut feed.in_vain);
+        match need {
+            None => true,
+            Some(need) if in_vain => {
+                let (kind, text) = match need {
+                    Need::Key(_) => (NoticeKind::Unreadable, "its key cannot be had"),
+                    Need::Identity(_) | Need::User(_) => (
+                        NoticeKind::BadSignature,
+                        "the server does not show who the sender is",
+                    ),
+                };
+                batch.told.push(refused(log, seq, kind, text.to_owned()));
+                true
+            }
+            Some(need) => {
+                feed.queue.push_front(Step::Entry(entry, opened));
+                feed.need = Some(need.clone());
+                self.fetch(need);
+                false
+            }
+        }
+    }
+
+    fn in_vain(&self, log: &LogId) -> bool {
+        self.feeds.get(log).is_some_and(|feed| feed.in_vain)
+    }
+
+    /// Keeps a batch and tells of it.
+    async fn conclude(&mut self, log: LogId, seq: u64, batch: Batch) -> Result<(), ClientError> {
+        let handle = self.handle.clone();
+        let admitted = self.replica.keep(handle, log, batch.kept, seq).await?;
+        let mut admitted = admitted.into_iter();
+        for telling in batch.told {
+            match telling {
+                Telling::Event(event) => self.tell(event),
+                Telling::Message(m) => {
+                    let (what, fork) = admitted.next().unwrap_or((Admitted::Known, false));
+                    self.admitted(*m, what, fork);
                 }
             }
         }
-        let Some(seq) = reached else { return Ok(()) };
-        self.replica
-            .move_cursor(self.handle.clone(), log, seq)
-            .await?;
         if let Some(feed) = self.feeds.get_mut(&log) {
             feed.stored = feed.stored.max(seq);
         }
@@ -128,53 +267,18 @@ impl Core {
         Ok(())
     }
 
-    /// Judges one entry; `false` if it must wait for something.
-    async fn step(&mut self, log: LogId, entry: Entry) -> Result<bool, ClientError> {
-        match self.book.judge(log, &entry) {
-            Verdict::Nothing => {}
-            Verdict::Ctl(_) => {
-                if let (EntryBody::Ctl(rec), LogId::Channel(channel)) = (&entry.body, log) {
-                    self.replica
-                        .keep_ctl(log, entry.seq, entry.at, rec.clone())
-                        .await?;
-                    self.tell(Event::ChannelChanged(channel));
-                }
-            }
-            Verdict::Message(message) => self.admit(*message).await?,
-            Verdict::Refused(kind, text) => self.refuse(log, entry.seq, kind, text),
-            Verdict::Need(need) => {
-                let Some(feed) = self.feeds.get_mut(&log) else {
-                    return Ok(false);
-                };
-                if std::mem::take(&mut feed.in_vain) {
-                    let text = "the server does not show who the sender is".to_owned();
-                    self.refuse(log, entry.seq, NoticeKind::BadSignature, text);
-                    return Ok(true);
-                }
-                feed.queue.push_front(Step::Entry(entry));
-                feed.need = Some(need.clone());
-                self.fetch(need);
-                return Ok(false);
-            }
-        }
-        if let Some(feed) = self.feeds.get_mut(&log) {
-            feed.in_vain = false;
-        }
-        Ok(true)
-    }
-
-    async fn admit(&mut self, m: Verified) -> Result<(), ClientError> {
+    fn admitted(&mut self, m: Verified, what: Admitted, fork: bool) {
         let (log, seq) = (m.log, m.seq);
-        match self.replica.admit(m.clone()).await? {
+        match what {
             Admitted::Replayed => {
                 let text = format!("{} used a message id or counter again", m.sender);
                 self.refuse(log, seq, NoticeKind::Replayed, text);
-                return Ok(());
+                return;
             }
             Admitted::Forked => {
                 let text = "another message was shown in this place before".to_owned();
                 self.refuse(log, seq, NoticeKind::ServerFork, text);
-                return Ok(());
+                return;
             }
             Admitted::New { missing } if missing > 0 => {
                 let text = format!("{missing} messages of {} were not delivered", m.sender);
@@ -182,6 +286,22 @@ impl Core {
             }
             Admitted::New { .. } | Admitted::Known => {}
         }
+        if fork {
+            let text = format!("{} was shown other messages before this one", m.sender);
+            self.refuse(log, seq, NoticeKind::ServerFork, text);
+        }
+        let seen = Head {
+            n: seq,
+            hash: m.hash,
+        };
+        self.newest
+            .entry(log)
+            .and_modify(|newest| {
+                if newest.n < seq {
+                    *newest = seen;
+                }
+            })
+            .or_insert(seen);
         if m.kind <= 2 && !self.is_own(&m.sender) {
             // Both by the server's clock: what was stored before this connection came was missed.
             let live = self.ready.as_ref().is_none_or(|ready| m.at >= ready.at);
@@ -189,7 +309,6 @@ impl Core {
             let message = self.present(m, age);
             self.tell(Event::Message(Box::new(message)));
         }
-        Ok(())
     }
 
     /// Adds to a message what is known of its sender.
@@ -198,7 +317,7 @@ impl Core {
             LogId::Mailbox(_) => (Scope::Whisper, None, false),
             LogId::Channel(id) => {
                 let (since, vouched) = self.book.standing(&id, &m.user, &self.me);
-                let name = self.book.tip(&id).and_then(|tip| tip.name().cloned());
+                let name = self.book.channel_name(&id);
                 (Scope::Channel { id, name }, since, vouched)
             }
         };
@@ -247,6 +366,7 @@ impl Core {
             return;
         }
         let op = match &need {
+            Need::Key(place) => return self.errand(Errand::Keys(place.channel)),
             Need::Identity(user) => {
                 let from = self.book.next_identity(user);
                 Op::IdentFetch(IdentFetch { user: *user, from })
@@ -270,17 +390,30 @@ impl Core {
             }
             _ => false,
         };
-        for (log, feed) in self
+        self.release(|waits| *waits == need, !got && !unheard);
+    }
+
+    /// Lets feeds go on that waited for something: it is there, or was asked for in vain.
+    pub(super) fn release(&mut self, is: impl Fn(&Need) -> bool, in_vain: bool) {
+        let waiting = self
             .feeds
             .iter_mut()
-            .filter(|(_, feed)| feed.need.as_ref() == Some(&need))
-        {
+            .filter(|(_, feed)| feed.need.as_ref().is_some_and(&is));
+        for (log, feed) in waiting {
             feed.need = None;
-            feed.in_vain = !got && !unheard;
+            feed.in_vain = in_vain;
             if std::mem::take(&mut feed.paused) {
                 let (log, after) = (*log, feed.stored);
                 self.driver.input(Input::Follow { log, after });
             }
+        }
+    }
+
+    /// Returns which epochs of a channel its feed waits for the key of.
+    pub(super) fn awaited(&self, channel: &ChannelId) -> Option<Place> {
+        match self.feeds.get(&LogId::Channel(*channel))?.need {
+            Some(Need::Key(place)) => Some(place),
+            _ => None,
         }
     }
 

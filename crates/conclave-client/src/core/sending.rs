@@ -1,15 +1,25 @@
 //! Saying something: draft on disk, sealed bytes on disk, sent, confirmed, taken off the disk.
 
+use super::errand::{Errand, is_pending};
 use super::{Core, Waiting};
+use crate::book::Verified;
+use crate::client::random;
 use crate::error::ClientError;
 use crate::event::{Event, Notice, NoticeKind};
 use crate::outbox::{Draft, KEEP_MS};
+use conclave_e2ee::encryption_secret::key_id;
+use conclave_e2ee::{ChannelKey, whisper};
+use conclave_proto::body::{BadBody, Body};
+use conclave_proto::channel_log::{ChannelLog, Identities as _, Mode};
 use conclave_proto::codec;
-use conclave_proto::entry::{Envelope, Header, Route, Suite};
+use conclave_proto::entry::{Entry, EntryBody, Envelope, Header, Route, Suite};
 use conclave_proto::frame::op::Append;
 use conclave_proto::frame::reply::Appended;
 use conclave_proto::frame::{Op, Ready, Reply};
-use conclave_proto::id::{ChannelId, LogId, RecipientKeyId};
+use conclave_proto::id::{Blob, ChannelId, LogId, RecipientKeyId};
+use conclave_proto::identity_log::IdentityLog;
+use conclave_proto::key::EncryptionKey;
+use conclave_proto::name::SessionPath;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, UnixMs};
 use std::collections::{HashMap, VecDeque};
@@ -17,8 +27,12 @@ use tokio::sync::oneshot;
 
 /// How long a refused draft that nobody waits for rests, unless the server says, in milliseconds.
 const REST_MS: u64 = 5_000;
+/// How long a draft rests whose channel key is not here, in milliseconds; it is woken when it comes.
+const PENDING_MS: u64 = 30_000;
 /// How often one draft is sealed again before it is given up.
 const RESEALS_MAX: u32 = 8;
+/// How often one draft is sealed again because the channel has another key, before it is given up.
+const EPOCHS_MAX: u32 = 64;
 
 /// What a caller wants to say.
 pub(crate) struct Order {
@@ -36,6 +50,10 @@ pub(crate) struct Outbox {
 struct Lane {
     queue: VecDeque<Parcel>,
     in_flight: bool,
+    /// How to seal is being found out.
+    preparing: bool,
+    /// What is known of the channel was found to be old.
+    stale: bool,
     /// The next counter of this process, once it has said something here.
     next_ctr: Option<u64>,
     not_before: Option<Mono>,
@@ -51,7 +69,7 @@ impl Outbox {
     pub(super) fn next_due(&self) -> Option<Mono> {
         self.logs
             .values()
-            .filter(|lane| !lane.in_flight)
+            .filter(|lane| !lane.in_flight && !lane.preparing)
             .filter_map(|lane| lane.not_before)
             .min()
     }
@@ -129,16 +147,34 @@ impl Core {
         let Some(lane) = self.outbox.logs.get_mut(&log) else {
             return;
         };
-        if lane.in_flight || lane.not_before.is_some() {
+        if lane.in_flight || lane.preparing || lane.not_before.is_some() {
             return;
         }
         let Some(parcel) = lane.queue.front_mut() else {
             return;
         };
         if parcel.draft.sealed.is_none() {
-            let ctr = lane.next_ctr.unwrap_or(1);
-            let env = self.outbox_seal(&ready, log, ctr);
-            let Some(Ok(bytes)) = env.map(|env| codec::to_cbor(&env)) else {
+            let (ctr, stale) = (lane.next_ctr.unwrap_or(1), lane.stale);
+            let to = parcel.draft.to.clone();
+            let sealing = match stale {
+                true => Sealing::Prepare,
+                false => self.outbox_seal(&ready, log, ctr),
+            };
+            let env = match sealing {
+                Sealing::Ready(env) => env,
+                Sealing::Prepare => {
+                    if let Some(lane) = self.outbox.logs.get_mut(&log) {
+                        lane.preparing = true;
+                    }
+                    return self.errand(Errand::Prepare(log, to));
+                }
+                Sealing::Never(reject) => {
+                    // Each end makes room for the next draft; bounded by the queue.
+                    self.finish(log, Err(reject)).await;
+                    return Box::pin(self.send_next(log)).await;
+                }
+            };
+            let Ok(bytes) = codec::to_cbor(&*env) else {
                 return;
             };
             let Some(parcel) = self.outbox.front(log) else {
@@ -167,30 +203,142 @@ impl Core {
         self.ask(Op::Append(Append { log, env }), None, Waiting::Append(log));
     }
 
-    fn outbox_seal(&mut self, ready: &Ready, log: LogId, ctr: u64) -> Option<Envelope> {
-        let server = self.book.server();
-        let ts = self.driver.now().wall;
-        let draft = &self.outbox.front(log)?.draft;
-        let channel = match log {
-            LogId::Channel(id) => id,
-            LogId::Mailbox(_) => ChannelId::from_slice(server.as_bytes().get(..16)?)?,
+    /// Seals the draft in front, if everything that takes is known.
+    fn outbox_seal(&mut self, ready: &Ready, log: LogId, ctr: u64) -> Sealing {
+        let now = self.driver.now().wall;
+        let Some(Parcel { draft, .. }) = self.outbox.front(log) else {
+            return Sealing::Prepare;
+        };
+        let draft = draft.clone();
+        let scope = match self.scope(log, draft.to.as_ref(), now) {
+            Ok(Some(scope)) => scope,
+            Ok(None) => return Sealing::Prepare,
+            Err(reject) => return Sealing::Never(reject),
         };
         let header = Header {
-            suite: Suite::Clear,
-            channel,
-            epoch: 0,
+            suite: scope.suite(),
+            channel: scope.channel,
+            epoch: scope.epoch(),
             sender: ready.path.clone(),
             sender_key: self.secret.machine_key(),
             sid: self.sid,
             ctr,
             msg_id: draft.id,
-            ts,
+            ts: now,
             route: draft.to.clone().map_or(Route::Everyone, Route::Whisper),
-            recipient_key: RecipientKeyId::new([0; 8]),
+            recipient_key: scope.recipient(),
             hop: draft.hop,
             flags: draft.flags,
         };
-        Some(Envelope::clear(&header, draft.body.clone(), &self.secret))
+        let refused = |text: String| Sealing::Never(Reject::new(Code::TooLarge, text));
+        let body = match self.with_heads(log, &draft.body) {
+            Ok(body) => body,
+            Err(error) => return refused(error.to_string()),
+        };
+        let sealed = match scope.seal {
+            Seal::Clear => Ok(Envelope::clear(&header, body, &self.secret)),
+            Seal::Channel(key) => match random() {
+                Ok(nonce) => key.seal(&header, &body, nonce, &self.secret),
+                Err(error) => return Sealing::Never(error.to_reject()),
+            },
+            Seal::Machine(to) => match random() {
+                Ok(drawn) => whisper::seal(&header, &body, &to, drawn, &self.secret),
+                Err(error) => return Sealing::Never(error.to_reject()),
+            },
+        };
+        match sealed {
+            Ok(env) => Sealing::Ready(Box::new(env)),
+            Err(error) => refused(error.to_string()),
+        }
+    }
+
+    /// Returns how a draft must be protected; `None` if that is not known well enough yet.
+    fn scope(
+        &self,
+        log: LogId,
+        to: Option<&SessionPath>,
+        now: UnixMs,
+    ) -> Result<Option<Scope>, Reject> {
+        let channel = match log {
+            LogId::Channel(channel) => channel,
+            LogId::Mailbox(_) => {
+                let server = self.book.server();
+                let channel = server.as_bytes().get(..ChannelId::LEN);
+                let channel = channel.and_then(ChannelId::from_slice);
+                let (Some(channel), Some(to)) = (channel, to) else {
+                    return Ok(None);
+                };
+                let key = self.book.whisper_key(to, now)?;
+                return Ok(key.map(|key| Scope {
+                    channel,
+                    seal: Seal::Machine(key),
+                }));
+            }
+        };
+        let Some(tip) = self.book.tip(&channel) else {
+            return Ok(None);
+        };
+        let newest = self.newest.get(&log).map_or(0, |head| head.n);
+        let seal = match (tip.mode(), self.book.current_key(&channel)) {
+            (Mode::Signed, _) => Some(Seal::Clear),
+            (Mode::E2e, Some(key)) if !self.book.needs_rotation(&channel, now, newest) => {
+                Some(Seal::Channel(Box::new(key.clone())))
+            }
+            (Mode::E2e, _) => None,
+        };
+        Ok(seal.map(|seal| Scope { channel, seal }))
+    }
+
+    /// Adds to a body what this machine has seen (SECURITY 2.5).
+    fn with_heads(&self, log: LogId, body: &Blob) -> Result<Blob, BadBody> {
+        let mut body = Body::parse(body)?;
+        if let LogId::Channel(channel) = log {
+            // What a follower has reached, so that a receiver has it, too.
+            body.ctl_head = self.book.tip(&channel).map(ChannelLog::head);
+            body.last_seen = self.newest.get(&log).copied();
+        }
+        body.ident_head = self.book.identity(&self.me).map(IdentityLog::head);
+        body.to_bytes()
+    }
+
+    /// Takes the end of finding out how to seal.
+    pub(super) async fn prepared(&mut self, log: LogId, result: Result<(), Reject>) {
+        let now = self.driver.now();
+        let Some(lane) = self.outbox.logs.get_mut(&log) else {
+            return;
+        };
+        lane.preparing = false;
+        match result {
+            Ok(()) => lane.stale = false,
+            Err(reject) if is_pending(&reject) => {
+                // Nothing is sent in the clear, and nothing is lost: the draft waits for the key.
+                lane.not_before = Some(now.mono.plus(PENDING_MS));
+                if let LogId::Channel(channel) = log {
+                    self.keys_pending(channel);
+                }
+                return;
+            }
+            Err(reject) => {
+                if let Some(end) = lane.refused(reject, true, now.mono, now.wall) {
+                    self.finish(log, end).await;
+                }
+            }
+        }
+        self.send_next(log).await;
+    }
+
+    /// Lets a lane go on that rested.
+    pub(super) async fn wake(&mut self, log: LogId) {
+        if let Some(lane) = self.outbox.logs.get_mut(&log) {
+            lane.not_before = None;
+        }
+        self.send_next(log).await;
+    }
+
+    /// Returns whether something waits to be sent to a log.
+    pub(super) fn waits(&self, log: &LogId) -> bool {
+        let lane = self.outbox.logs.get(log);
+        lane.is_some_and(|lane| !lane.queue.is_empty())
     }
 
     /// Takes the server's verdict on the draft in flight.
@@ -217,10 +365,39 @@ impl Core {
             ))),
             Err(reject) => lane.refused(reject, own, now.mono, now.wall),
         };
+        if let Some(Ok(appended)) = &end {
+            self.keep_own(log, *appended).await;
+        }
         if let Some(end) = end {
             self.finish(log, end).await;
         }
         self.send_next(log).await;
+    }
+
+    /// Keeps a copy of a whisper that was sent: nobody but its recipient could open it again.
+    async fn keep_own(&mut self, log: LogId, Appended { seq, at, .. }: Appended) {
+        let me = self.me;
+        let Some(Parcel { draft, .. }) = self.outbox.front(log) else {
+            return;
+        };
+        let env = draft.sealed.as_deref().map(codec::from_cbor::<Envelope>);
+        let (Some(_), Some(Ok(env)), Ok(body)) = (&draft.to, env, Body::parse(&draft.body)) else {
+            return;
+        };
+        let Some(header) = Header::parse(&env.header) else {
+            return;
+        };
+        let hash = env.hash();
+        let body_of = EntryBody::Env(env);
+        let entry = Entry {
+            seq,
+            at,
+            body: body_of,
+        };
+        let own = Verified::new(log, me, &entry, &header, body, hash);
+        if let Err(error) = self.replica.keep_message(own).await {
+            tracing::warn!(%error, "no copy of a whisper was kept");
+        }
     }
 
     async fn finish(&mut self, log: LogId, end: Result<Appended, Reject>) {
@@ -283,6 +460,12 @@ impl Lane {
             }
             return None;
         }
+        if reject.code == Code::StaleEpoch && parcel.reseals < EPOCHS_MAX {
+            parcel.reseals += 1;
+            parcel.draft.sealed = None;
+            self.stale = true;
+            return None;
+        }
         let waited_for = parcel.told.as_ref().is_some_and(|told| !told.is_closed());
         let passing = matches!(
             reject.code,
@@ -301,6 +484,50 @@ impl Lane {
             return None;
         }
         Some(Err(reject))
+    }
+}
+
+/// What came of sealing.
+enum Sealing {
+    Ready(Box<Envelope>),
+    /// Something must be found out first.
+    Prepare,
+    /// It cannot be sent at all.
+    Never(Reject),
+}
+
+/// How a draft is protected.
+struct Scope {
+    channel: ChannelId,
+    seal: Seal,
+}
+
+enum Seal {
+    Clear,
+    Channel(Box<ChannelKey>),
+    Machine(EncryptionKey),
+}
+
+impl Scope {
+    const fn suite(&self) -> Suite {
+        match self.seal {
+            Seal::Clear => Suite::Clear,
+            Seal::Channel(_) | Seal::Machine(_) => Suite::One,
+        }
+    }
+
+    fn epoch(&self) -> u32 {
+        match &self.seal {
+            Seal::Channel(key) => key.place().e,
+            Seal::Clear | Seal::Machine(_) => 0,
+        }
+    }
+
+    fn recipient(&self) -> RecipientKeyId {
+        match &self.seal {
+            Seal::Machine(key) => key_id(key),
+            Seal::Clear | Seal::Channel(_) => RecipientKeyId::new([0; 8]),
+        }
     }
 }
 

@@ -55,15 +55,8 @@ pub async fn recover(
         unsettled: false,
     };
     let session = Session::one_shot(agent)?;
-    let (client, _events) = Client::start(
-        home,
-        &profile,
-        account.clone(),
-        &keys.signing,
-        session,
-        mode,
-    )
-    .await?;
+    let (client, _events) =
+        Client::start(home, &profile, account.clone(), &keys, session, mode).await?;
     let enrolled = enrol_self(&client, &profile, &account, &keys, &owner).await;
     client.stop().await;
     account.user_id = enrolled?;
@@ -71,9 +64,12 @@ pub async fn recover(
     home.save(&profile)?;
     let (client, events) = Client::connect(home, &profile, Session::one_shot(agent)?).await?;
     client.ready(CONTACT).await?;
+    // The account is back; what a channel refuses must not undo that.
     if let Err(error) = client.spread_identity().await {
-        // The account is back; what a channel refuses must not undo that.
         tracing::warn!(%error, "not every channel heard of the new machine");
+    }
+    if let Err(error) = client.recover_keys(&owner).await {
+        tracing::warn!(%error, "not every channel's key came back");
     }
     Ok(Welcome {
         client,
@@ -128,7 +124,7 @@ async fn enrol_self(
             format!("the account has a machine named {name}; choose another name for this one");
         return Err(Reject::new(Code::NameTaken, text).into());
     }
-    let ek = keys.encryption.public();
+    let ek = keys.encryption_key();
     let claim = MachineClaim::enrol(&user, name.clone(), ek, &keys.signing);
     let rec = build::add_machine(&log, claim, Cap::default_set(), owner.secret(), wall());
     client.append_identity(&rec).await?;

@@ -3,7 +3,7 @@
 use super::{Replica, ReplicaError, blob, int, uint, user};
 use crate::book::Verified;
 use conclave_proto::body::{Body, Head};
-use conclave_proto::id::{Hash, LogId, MsgId};
+use conclave_proto::id::{Blob, Hash, LogId, MsgId};
 use conclave_proto::key::MachineKey;
 use conclave_proto::name::Name;
 use conclave_proto::time::UnixMs;
@@ -28,15 +28,55 @@ pub enum Admitted {
     Forked,
 }
 
+/// What a stream brought.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    /// A message, to be kept unless its id or counter was used before.
+    Message(Box<Verified>),
+    /// A control record: its place, its time, its bytes.
+    Ctl(u64, UnixMs, Blob),
+    /// What was held before a hole is no measure any more: from this place on the log is whole.
+    Hole(u64),
+}
+
 impl Replica {
-    /// Keeps a message of a stream, unless its id or counter was used before.
+    /// Keeps what a stream brought up to `cursor`, all of it or nothing. Returns for each message what
+    /// became of it, and whether its sender had seen something else than this machine.
     ///
     /// # Errors
     /// [`ReplicaError`].
-    pub async fn admit(&self, m: Verified) -> Result<Admitted, ReplicaError> {
+    pub async fn keep(
+        &self,
+        handle: Name,
+        log: LogId,
+        kept: Vec<Kept>,
+        cursor: u64,
+    ) -> Result<Vec<(Admitted, bool)>, ReplicaError> {
         self.call(move |db| {
             let tx = db.transaction()?;
-            let admitted = admit(&tx, &m)?;
+            let mut admitted = Vec::new();
+            for what in &kept {
+                match what {
+                    Kept::Message(m) => admitted.push((admit(&tx, m)?, forks(&tx, m)?)),
+                    Kept::Ctl(seq, at, rec) => {
+                        tx.prepare_cached("INSERT OR IGNORE INTO ctl VALUES (?1, ?2, ?3, ?4)")?
+                            .execute(params![
+                                log.to_bytes(),
+                                int(*seq),
+                                int(at.0),
+                                rec.as_slice()
+                            ])?;
+                    }
+                    Kept::Hole(first) => {
+                        tx.prepare_cached("INSERT OR REPLACE INTO held VALUES (?1, ?2)")?
+                            .execute(params![log.to_bytes(), int(*first)])?;
+                    }
+                }
+            }
+            tx.prepare_cached(
+                "UPDATE feed SET cursor = max(cursor, ?3) WHERE handle = ?1 AND log = ?2",
+            )?
+            .execute(params![handle.as_str(), log.to_bytes(), int(cursor)])?;
             tx.commit()?;
             Ok(admitted)
         })
@@ -55,19 +95,6 @@ impl Replica {
             }
             db.prepare_cached("SELECT 1 FROM message WHERE log = ?1 AND seq = ?2 AND hash = ?3")?
                 .exists(params![m.log.to_bytes(), int(m.seq), m.hash.as_bytes()])
-        })
-        .await
-    }
-
-    /// Forgets what was held before a hole in a log: from `first` on it is whole.
-    ///
-    /// # Errors
-    /// [`ReplicaError`].
-    pub async fn reset_hold(&self, log: LogId, first: u64) -> Result<(), ReplicaError> {
-        self.call(move |db| {
-            db.prepare_cached("INSERT OR REPLACE INTO held VALUES (?1, ?2)")?
-                .execute(params![log.to_bytes(), int(first)])
-                .map(drop)
         })
         .await
     }
@@ -119,6 +146,26 @@ impl Replica {
             );
             let mut query = db.prepare_cached(&sql)?;
             let rows = query.query_map(params![log.to_bytes(), max], read)?;
+            rows.filter_map(Result::transpose).collect()
+        })
+        .await
+    }
+
+    /// Returns the newest whispers between two sessions, oldest first, at most `max`: what `peer` said
+    /// into the mailbox `own` of the session `me`, and the other way round.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn whispers(
+        &self,
+        (me, own): (String, LogId),
+        (peer, theirs): (String, LogId),
+        max: u32,
+    ) -> Result<Vec<Verified>, ReplicaError> {
+        self.call(move |db| {
+            let mut query = db.prepare_cached(&WHISPERS.replace("{}", COLUMNS))?;
+            let (own, theirs) = (own.to_bytes(), theirs.to_bytes());
+            let rows = query.query_map(params![own, peer, theirs, me, max], read)?;
             rows.filter_map(Result::transpose).collect()
         })
         .await
@@ -227,6 +274,27 @@ fn admit(db: &Connection, m: &Verified) -> Result<Admitted, rusqlite::Error> {
         false => Admitted::Forked,
     })
 }
+
+/// Returns whether a message's sender had seen another one in a place than this machine, or one that
+/// cannot have been there yet.
+fn forks(db: &Connection, m: &Verified) -> Result<bool, rusqlite::Error> {
+    let Some(seen) = m.body.last_seen else {
+        return Ok(false);
+    };
+    if seen.n >= m.seq {
+        return Ok(true);
+    }
+    let known: Option<[u8; 32]> = db
+        .prepare_cached("SELECT hash FROM message WHERE log = ?1 AND seq = ?2")?
+        .query_row(params![m.log.to_bytes(), int(seen.n)], |r| r.get(0))
+        .optional()?;
+    Ok(known.is_some_and(|hash| hash != *seen.hash.as_bytes()))
+}
+
+/// What two sessions whispered to each other, as far as this machine has it.
+const WHISPERS: &str = "SELECT * FROM (SELECT {} FROM message
+     WHERE kind = 2 AND (log = ?1 AND sender = ?2 OR log = ?3 AND sender = ?4)
+     ORDER BY at DESC, seq DESC LIMIT ?5) ORDER BY at, seq";
 
 /// Reads a row; `None` if it is not of this version's form.
 fn read(r: &Row<'_>) -> Result<Option<Verified>, rusqlite::Error> {

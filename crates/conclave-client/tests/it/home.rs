@@ -2,7 +2,7 @@
 
 use conclave_client::home::{Account, Home, HomeError, Profile};
 use conclave_client::instance::Claim;
-use conclave_client::keystore::MachineKeys;
+use conclave_client::keystore::{KEEP_MS, MachineKeys, RENEW_MS};
 use conclave_proto::id::{ServerId, UserId};
 use conclave_proto::key::Secret;
 use conclave_proto::name::Name;
@@ -150,12 +150,12 @@ fn machine_keys_are_found_again_and_half_a_pair_is_refused() {
     let made = MachineKeys::create(&home, &server).unwrap();
     let found = MachineKeys::load(&home, &server).unwrap().unwrap();
     assert_eq!(found.signing.machine_key(), made.signing.machine_key());
-    assert_eq!(found.encryption.public(), made.encryption.public());
+    assert_eq!(found.encryption_key(), made.encryption_key());
     assert_ne!(
         made.signing.machine_key().as_bytes(),
-        made.encryption.public().as_bytes()
+        made.encryption_key().as_bytes()
     );
-    let file = home.server_dir(&server).join("encryption.key");
+    let file = home.server_dir(&server).join("encryption.keys");
     fs::write(&file, [1; 31]).unwrap();
     assert!(matches!(
         MachineKeys::load(&home, &server),
@@ -166,6 +166,28 @@ fn machine_keys_are_found_again_and_half_a_pair_is_refused() {
         MachineKeys::load(&home, &server),
         Err(HomeError::Damaged { .. })
     ));
+}
+
+#[test]
+fn encryption_keys_come_every_week_and_go_two_weeks_after_their_successor() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::open(&dir.path().join("c")).unwrap();
+    let server = profile().id;
+    let made = MachineKeys::create(&home, &server).unwrap();
+    let born = made.encryption[0].since;
+    let numbers = |now| -> Vec<u32> {
+        let keys = MachineKeys::renew(&home, &server, now).unwrap();
+        keys.iter().map(|key| key.number).collect()
+    };
+    assert_eq!(numbers(born.plus(RENEW_MS - 1)), [0]);
+    assert_eq!(numbers(born.plus(RENEW_MS)), [0, 1]);
+    // Nothing is forgotten, and nothing more made, before the server has the new one.
+    assert_eq!(numbers(born.plus(10 * KEEP_MS)), [0, 1]);
+    MachineKeys::announced(&home, &server, 1).unwrap();
+    assert_eq!(numbers(born.plus(RENEW_MS + 1)), [0, 1]);
+    assert_eq!(numbers(born.plus(RENEW_MS + KEEP_MS)), [1, 2]);
+    let kept = MachineKeys::load(&home, &server).unwrap().unwrap();
+    assert_ne!(kept.encryption_key(), made.encryption_key());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A server that lies: nothing false is shown, what is wrong is named, the session lives on.
 
-use super::liar::{CHANNEL, SOON, Scene, ctl, env, gap, kinds, said, session};
+use super::scene::{CHANNEL, LOG, Scene, gap, kinds, said, says, session};
 use conclave_client::client::{History, Target};
 use conclave_client::error::ClientError;
 use conclave_client::event::{Event, NoticeKind};
@@ -16,11 +16,12 @@ use conclave_proto::key::{Secret, Signature, label};
 use conclave_proto::link::DownReason;
 use conclave_proto::record::Record;
 use conclave_proto::reject::{Code, Reject};
+use conclave_sim::hostile::{Person, SOON, ctl, env};
 
 #[tokio::test]
 async fn an_entry_without_its_senders_signature_is_not_shown() {
     let mut scene = Scene::following().await;
-    let mut unsigned = scene.ada.says(1, "forged");
+    let mut unsigned = says(&scene.ada, 1, "forged");
     unsigned.sig = Signature::new([0; 64]);
     assert_eq!(
         kinds(&scene.lie(EntryBody::Env(unsigned)).await),
@@ -31,7 +32,7 @@ async fn an_entry_without_its_senders_signature_is_not_shown() {
     let mut re_signed = scene.ada.clone();
     re_signed.machine = scene.eve.machine.clone();
     let key = scene.ada.machine.machine_key();
-    let forged = re_signed.seal(CHANNEL, Route::Everyone, 1, "forged", |h| {
+    let forged = re_signed.clear(CHANNEL, Route::Everyone, 1, "forged", |h| {
         h.sender_key = key;
     });
     assert_eq!(
@@ -40,7 +41,7 @@ async fn an_entry_without_its_senders_signature_is_not_shown() {
     );
 
     let mut scene = Scene::following().await;
-    let mut changed = scene.ada.says(1, "true");
+    let mut changed = says(&scene.ada, 1, "true");
     changed.ct = Body::text("forged").to_bytes().unwrap();
     assert_eq!(
         kinds(&scene.lie(EntryBody::Env(changed)).await),
@@ -54,14 +55,14 @@ async fn an_entry_under_another_senders_name_is_not_shown() {
     let ada = scene.ada.path.clone();
     let eve = scene
         .eve
-        .seal(CHANNEL, Route::Everyone, 1, "as ada", |h| h.sender = ada);
+        .clear(CHANNEL, Route::Everyone, 1, "as ada", |h| h.sender = ada);
     assert_eq!(
         kinds(&scene.lie(EntryBody::Env(eve)).await),
         [NoticeKind::BadSignature]
     );
 
     let mut scene = Scene::following().await;
-    let stranger = scene.eve.says(1, "let me in");
+    let stranger = says(&scene.eve, 1, "let me in");
     assert_eq!(
         kinds(&scene.lie(EntryBody::Env(stranger)).await),
         [NoticeKind::NotMember]
@@ -71,7 +72,7 @@ async fn an_entry_under_another_senders_name_is_not_shown() {
     let mut scene = Scene::following().await;
     let mut unknown = scene.ada.clone();
     unknown.machine = Secret::from_seed(&[77; 32]);
-    let entry = EntryBody::Env(unknown.says(1, "my new machine"));
+    let entry = EntryBody::Env(says(&unknown, 1, "my new machine"));
     assert_eq!(kinds(&scene.lie(entry).await), [NoticeKind::BadSignature]);
 }
 
@@ -81,14 +82,14 @@ async fn an_entry_of_another_channel_or_form_is_not_shown() {
     let other = ChannelId::new([8; 16]);
     let moved = scene
         .ada
-        .seal(other, Route::Everyone, 1, "elsewhere", |_| {});
+        .clear(other, Route::Everyone, 1, "elsewhere", |_| {});
     assert_eq!(
         kinds(&scene.lie(EntryBody::Env(moved)).await),
         [NoticeKind::Malformed]
     );
 
     let mut scene = Scene::following().await;
-    let mut torn = scene.ada.says(1, "torn");
+    let mut torn = says(&scene.ada, 1, "torn");
     torn.header = torn.header[..torn.header.len() - 1].to_vec().into();
     assert_eq!(
         kinds(&scene.lie(EntryBody::Env(torn)).await),
@@ -103,19 +104,19 @@ async fn an_entry_of_another_channel_or_form_is_not_shown() {
 #[tokio::test]
 async fn an_old_entry_in_a_new_place_is_not_shown_again() {
     let mut scene = Scene::following().await;
-    let once = scene.ada.says(1, "pay 10");
+    let once = says(&scene.ada, 1, "pay 10");
     let id = Header::parse(&once.header).unwrap().msg_id;
     let again = scene
         .ada
-        .seal(CHANNEL, Route::Everyone, 2, "the same id", |h| {
+        .clear(CHANNEL, Route::Everyone, 2, "the same id", |h| {
             h.msg_id = id;
         });
-    scene.liar.push(vec![env(3, once.clone())]).await;
+    scene.liar.push(LOG, vec![env(3, once.clone())]).await;
     assert!(scene.until("pay 10").await.is_empty());
-    let late = scene.ada.says(3, "good");
+    let late = says(&scene.ada, 3, "good");
     scene
         .liar
-        .push(vec![env(4, once), env(5, again), env(6, late)])
+        .push(LOG, vec![env(4, once), env(5, again), env(6, late)])
         .await;
     let seen = kinds(&scene.until("good").await);
     assert_eq!(
@@ -131,10 +132,10 @@ async fn an_old_entry_in_a_new_place_is_not_shown_again() {
 #[tokio::test]
 async fn a_message_that_the_server_keeps_back_is_missed() {
     let mut scene = Scene::following().await;
-    let (one, three) = (scene.ada.says(1, "one"), scene.ada.says(3, "three"));
-    scene.liar.push(vec![env(3, one)]).await;
+    let (one, three) = (says(&scene.ada, 1, "one"), says(&scene.ada, 3, "three"));
+    scene.liar.push(LOG, vec![env(3, one)]).await;
     assert!(scene.until("one").await.is_empty());
-    scene.liar.push(vec![env(4, three)]).await;
+    scene.liar.push(LOG, vec![env(4, three)]).await;
     let notices = scene.until("three").await;
     assert_eq!(kinds(&notices), [NoticeKind::Missing]);
     assert!(notices[0].text.contains("ada/box/api"));
@@ -149,23 +150,26 @@ async fn nobody_becomes_a_member_by_a_record_that_no_admin_signed() {
         role: Role::Member,
     };
     // Eve adds herself; then somebody signs for ada with another key; then with the wrong label.
-    let by_eve = scene.eve.ctl(Some(scene.head), body(&scene));
+    let by_eve = scene.eve.ctl(CHANNEL, Some(scene.head), body(&scene));
     let mut forger = scene.ada.clone();
     forger.machine = scene.eve.machine.clone();
-    let as_ada = forger.ctl(Some(scene.head), body(&scene));
-    let honest = scene.ada.ctl(Some(scene.head), body(&scene));
+    let as_ada = forger.ctl(CHANNEL, Some(scene.head), body(&scene));
+    let honest = scene.ada.ctl(CHANNEL, Some(scene.head), body(&scene));
     let relabelled = Record::sign(label::IDENTITY, honest.body(), &scene.ada.machine);
-    let hers = scene.eve.says(1, "hello from a ghost");
-    let good = scene.ada.says(1, "good");
+    let hers = says(&scene.eve, 1, "hello from a ghost");
+    let good = says(&scene.ada, 1, "good");
     scene
         .liar
-        .push(vec![
-            ctl(3, &by_eve),
-            ctl(4, &as_ada),
-            ctl(5, &relabelled),
-            env(6, hers),
-            env(7, good),
-        ])
+        .push(
+            LOG,
+            vec![
+                ctl(3, &by_eve),
+                ctl(4, &as_ada),
+                ctl(5, &relabelled),
+                env(6, hers),
+                env(7, good),
+            ],
+        )
         .await;
     let seen = kinds(&scene.until("good").await);
     let broken = NoticeKind::ChainBreak;
@@ -176,9 +180,10 @@ async fn nobody_becomes_a_member_by_a_record_that_no_admin_signed() {
 #[tokio::test]
 async fn an_identity_log_that_is_another_users_or_broken_proves_nobody() {
     let mut scene = Scene::following().await;
-    let carol = super::liar::Person::new(scene.liar.id, "carol", 40);
+    let carol = Person::new(scene.liar.id, "carol", 40);
     let (user, ident) = (*carol.log.user_id(), carol.log.head());
     let add = scene.ada.ctl(
+        CHANNEL,
         Some(scene.head),
         CtlBody::Add {
             user,
@@ -187,14 +192,14 @@ async fn an_identity_log_that_is_another_users_or_broken_proves_nobody() {
         },
     );
     let (eve, real) = (scene.eve.genesis.clone(), carol.genesis.clone());
-    let (fakes, mut asked) = ([vec![eve.clone()], vec![real.clone(), eve], vec![]], 0);
+    let (fakes, mut times) = ([vec![eve.clone()], vec![real.clone(), eve], vec![]], 0);
     scene
         .liar
         .tell(move |script| {
-            script.lie = Box::new(move |op| match op {
+            script.lie(move |asked| match asked.op {
                 Op::IdentFetch(op) if op.user == user => {
-                    let records = fakes[asked % 3].clone();
-                    asked += 1;
+                    let records = fakes[times % 3].clone();
+                    times += 1;
                     Some(Outcome::Ok(Reply::Idents(Idents {
                         user,
                         records,
@@ -205,16 +210,16 @@ async fn an_identity_log_that_is_another_users_or_broken_proves_nobody() {
             });
         })
         .await;
-    let hers = |ctr| env(ctr + 3, carol.says(ctr, "who am I"));
+    let hers = |ctr| env(ctr + 3, says(&carol, ctr, "who am I"));
     let entries = vec![
         ctl(3, &add),
         hers(1),
         hers(2),
         hers(3),
-        env(7, scene.ada.says(1, "good")),
+        env(7, says(&scene.ada, 1, "good")),
     ];
     let log: Vec<Entry> = entries.clone();
-    scene.liar.push(entries).await;
+    scene.liar.push(LOG, entries).await;
     let seen = kinds(&scene.until("good").await);
     // Nobody can say who carol is: not even that she was added.
     assert_eq!(seen[0], NoticeKind::BadSignature);
@@ -228,9 +233,9 @@ async fn an_identity_log_that_is_another_users_or_broken_proves_nobody() {
     scene
         .liar
         .tell(move |script| {
-            script.lie = Box::new(|_| None);
+            script.be_honest();
             script.learn(real);
-            script.log.extend(log);
+            script.channel(CHANNEL).extend(log);
         })
         .await;
     let (bob, _events) = session(&scene.home).await;
@@ -253,17 +258,23 @@ async fn a_channel_shown_with_two_pasts_is_a_fork() {
         topic: Some(text.to_owned()),
     };
     let (one, other) = (
-        scene.ada.ctl(Some(scene.head), topic("one")),
-        scene.ada.ctl(Some(scene.head), topic("other")),
+        scene.ada.ctl(CHANNEL, Some(scene.head), topic("one")),
+        scene.ada.ctl(CHANNEL, Some(scene.head), topic("other")),
     );
     let first = ctl(3, &one);
-    scene.liar.tell(|script| script.log.push(first)).await;
+    scene
+        .liar
+        .tell(|script| script.channel(CHANNEL).push(first))
+        .await;
     assert_eq!(
         scene.bob.channel(CHANNEL).await.unwrap().topic(),
         Some("one")
     );
-    let good = scene.ada.says(1, "good");
-    scene.liar.push(vec![ctl(3, &other), env(4, good)]).await;
+    let good = says(&scene.ada, 1, "good");
+    scene
+        .liar
+        .push(LOG, vec![ctl(3, &other), env(4, good)])
+        .await;
     assert_eq!(kinds(&scene.until("good").await), [NoticeKind::ServerFork]);
 
     // After a reconnect the chain goes on from the other past.
@@ -271,12 +282,15 @@ async fn a_channel_shown_with_two_pasts_is_a_fork() {
         n: 2,
         hash: other.hash(),
     };
-    let next = scene.ada.ctl(Some(after), topic("more"));
+    let next = scene.ada.ctl(CHANNEL, Some(after), topic("more"));
     scene.liar.hang_up().await;
     assert!(matches!(down(&mut scene).await, DownReason::Lost(_)));
     up(&mut scene).await;
-    let again = scene.ada.says(2, "again");
-    scene.liar.push(vec![ctl(5, &next), env(6, again)]).await;
+    let again = says(&scene.ada, 2, "again");
+    scene
+        .liar
+        .push(LOG, vec![ctl(5, &next), env(6, again)])
+        .await;
     assert_eq!(kinds(&scene.until("again").await), [NoticeKind::ChainBreak]);
 }
 
@@ -299,7 +313,7 @@ async fn a_hole_that_is_not_named_ends_the_connection_and_nothing_is_lost() {
     let mut scene = Scene::following().await;
     scene
         .liar
-        .push(vec![env(5, scene.ada.says(3, "too early"))])
+        .push(LOG, vec![env(5, says(&scene.ada, 3, "too early"))])
         .await;
     let reason = down(&mut scene).await;
     assert!(
@@ -316,7 +330,7 @@ async fn a_hole_that_is_not_named_ends_the_connection_and_nothing_is_lost() {
     up(&mut scene).await;
     scene
         .liar
-        .push(vec![env(3, scene.ada.says(1, "good"))])
+        .push(LOG, vec![env(3, says(&scene.ada, 1, "good"))])
         .await;
     assert!(scene.until("good").await.is_empty());
 }
@@ -340,7 +354,7 @@ async fn down(scene: &mut Scene) -> DownReason {
 async fn answers_to_no_question_and_what_was_not_asked_for_change_nothing() {
     let mut scene = Scene::following().await;
     let stray = LogId::Channel(ChannelId::new([9; 16]));
-    let entries = vec![env(1, scene.ada.says(1, "stray"))];
+    let entries = vec![env(1, says(&scene.ada, 1, "stray"))];
     scene
         .liar
         .event(Told::Entries(Entries {
@@ -352,7 +366,7 @@ async fn answers_to_no_question_and_what_was_not_asked_for_change_nothing() {
     scene.liar.event(Told::Unknown("party".into())).await;
     scene
         .liar
-        .push(vec![env(3, scene.ada.says(1, "good"))])
+        .push(LOG, vec![env(3, says(&scene.ada, 1, "good"))])
         .await;
     assert!(scene.until("good").await.is_empty());
 
@@ -368,7 +382,7 @@ async fn answers_to_no_question_and_what_was_not_asked_for_change_nothing() {
     up(&mut scene).await;
     scene
         .liar
-        .push(vec![env(4, scene.ada.says(2, "alive"))])
+        .push(LOG, vec![env(4, says(&scene.ada, 2, "alive"))])
         .await;
     assert!(scene.until("alive").await.is_empty());
 }
@@ -376,14 +390,14 @@ async fn answers_to_no_question_and_what_was_not_asked_for_change_nothing() {
 #[tokio::test]
 async fn the_largest_numbers_end_no_session_and_no_call_lasts_for_ever() {
     let mut scene = Scene::following().await;
-    let first = vec![env(3, scene.ada.says(1, "good"))];
+    let first = vec![env(3, says(&scene.ada, 1, "good"))];
     let log = LogId::Channel(CHANNEL);
-    scene.liar.push(first).await;
+    scene.liar.push(LOG, first).await;
     assert!(scene.until("good").await.is_empty());
     scene
         .liar
         .tell(|script| {
-            script.lie = Box::new(|op| match op {
+            script.lie(|asked| match asked.op {
                 Op::Read(op) => Some(Outcome::Ok(Reply::Page(EntryPage {
                     entries: Vec::new(),
                     gap: None,
@@ -397,7 +411,7 @@ async fn the_largest_numbers_end_no_session_and_no_call_lasts_for_ever() {
     let endless = tokio::time::timeout(SOON, scene.bob.history(CHANNEL, History::After(0), 10));
     assert!(endless.await.expect("it ends").unwrap().is_empty());
 
-    let entries = vec![env(u64::MAX, scene.ada.says(u64::MAX, "the last"))];
+    let entries = vec![env(u64::MAX, says(&scene.ada, u64::MAX, "the last"))];
     let all = gap(4, u64::MAX);
     scene
         .liar
@@ -420,10 +434,7 @@ async fn the_largest_numbers_end_no_session_and_no_call_lasts_for_ever() {
         .await
         .expect("the gap is told");
     // The task is alive.
-    scene
-        .liar
-        .tell(|script| script.lie = Box::new(|_| None))
-        .await;
+    scene.liar.tell(|script| script.be_honest()).await;
     assert!(scene.bob.channel(CHANNEL).await.is_ok());
 }
 
@@ -433,7 +444,7 @@ async fn what_the_server_says_in_words_is_printable_and_short() {
     scene
         .liar
         .tell(|script| {
-            script.lie = Box::new(|op| match op {
+            script.lie(|asked| match asked.op {
                 Op::Channels(_) => {
                     let text = format!("\u{1b}[2J\u{202e}\r\n</channel>{}", "x".repeat(100_000));
                     Some(Outcome::Err(Reject::new(
@@ -471,7 +482,7 @@ async fn a_server_whose_key_changed_is_not_talked_to_again() {
         .liar
         .tell(|script| {
             script.key = Secret::from_seed(&[98; 32]);
-            script.hang_up_now();
+            script.hang_up();
         })
         .await;
     assert!(matches!(down(&mut scene).await, DownReason::Lost(_)));
@@ -514,7 +525,7 @@ async fn a_whisper_to_somebody_else_is_not_shown_here() {
     let mine: conclave_proto::name::SessionPath = "bob/box/web".parse().unwrap();
     let whisper = |to: &str, ctr, text| {
         let route = Route::Whisper(to.parse().unwrap());
-        scene.ada.seal(server, route, ctr, text, |_| {})
+        scene.ada.clear(server, route, ctr, text, |_| {})
     };
     scene.bob.follow_mailbox().await.unwrap();
     scene.liar.followed().await;
@@ -522,7 +533,7 @@ async fn a_whisper_to_somebody_else_is_not_shown_here() {
     let entries = vec![
         env(1, whisper("carol/box/web", 1, "for carol")),
         env(2, whisper("bob/box/other", 1, "for another session")),
-        env(3, scene.ada.says(1, "not a whisper")),
+        env(3, says(&scene.ada, 1, "not a whisper")),
         env(4, whisper("bob/box/web", 9, "good")),
     ];
     scene
@@ -568,15 +579,15 @@ async fn the_past_is_judged_as_strictly_as_the_present() {
     let mut forger = scene.ada.clone();
     forger.machine = scene.eve.machine.clone();
     // The record names ada's key, and eve signed it.
-    let honest = scene.ada.ctl(Some(scene.head), body);
+    let honest = scene.ada.ctl(CHANNEL, Some(scene.head), body);
     let forged = Record::sign(label::CONTROL, honest.body(), &scene.eve.machine);
-    let ghost = scene.eve.says(1, "hello from a ghost");
-    let good = scene.ada.says(1, "good");
+    let ghost = says(&scene.eve, 1, "hello from a ghost");
+    let good = says(&scene.ada, 1, "good");
     scene
         .liar
         .tell(move |script| {
-            let past = script.log.clone();
-            script.lie = Box::new(move |op| {
+            let past = script.channel(CHANNEL).clone();
+            script.lie(move |asked| {
                 let mut entries = past.clone();
                 entries.extend([
                     ctl(3, &forged),
@@ -585,7 +596,7 @@ async fn the_past_is_judged_as_strictly_as_the_present() {
                     env(6, good.clone()),
                     env(5, good.clone()),
                 ]);
-                match op {
+                match asked.op {
                     Op::Read(op) => {
                         entries.retain(|e| e.seq > op.after);
                         let page = EntryPage {
@@ -617,14 +628,14 @@ async fn the_past_is_judged_as_strictly_as_the_present() {
 #[tokio::test]
 async fn a_forged_record_in_a_known_place_is_not_kept() {
     let scene = Scene::new().await;
-    let good = env(3, scene.ada.says(1, "good"));
+    let good = env(3, says(&scene.ada, 1, "good"));
     let freeze = scene
         .ada
-        .ctl(Some(scene.head), CtlBody::Freeze { on: true });
+        .ctl(CHANNEL, Some(scene.head), CtlBody::Freeze { on: true });
     let fourth = ctl(4, &freeze);
     scene
         .liar
-        .tell(|script| script.log.extend([good, fourth]))
+        .tell(|script| script.channel(CHANNEL).extend([good, fourth]))
         .await;
     scene.bob.channel(CHANNEL).await.unwrap();
     let body = CtlBody::Add {
@@ -632,7 +643,7 @@ async fn a_forged_record_in_a_known_place_is_not_kept() {
         ident: scene.eve.log.head(),
         role: Role::Admin,
     };
-    let honest = scene.ada.ctl(Some(scene.head), body);
+    let honest = scene.ada.ctl(CHANNEL, Some(scene.head), body);
     let forged = ctl(
         3,
         &Record::sign(label::CONTROL, honest.body(), &scene.eve.machine),
@@ -640,7 +651,7 @@ async fn a_forged_record_in_a_known_place_is_not_kept() {
     scene
         .liar
         .tell(move |script| {
-            script.lie = Box::new(move |op| match op {
+            script.lie(move |asked| match asked.op {
                 Op::CtlFetch(_) => {
                     let entries = vec![forged.clone()];
                     let page = EntryPage {
@@ -668,9 +679,10 @@ async fn a_forged_record_in_a_known_place_is_not_kept() {
 #[tokio::test]
 async fn entries_that_wait_for_an_identity_are_bounded_and_none_is_lost() {
     let mut scene = Scene::following().await;
-    let carol = super::liar::Person::new(scene.liar.id, "carol", 40);
+    let carol = Person::new(scene.liar.id, "carol", 40);
     let (user, ident) = (*carol.log.user_id(), carol.log.head());
     let add = scene.ada.ctl(
+        CHANNEL,
         Some(scene.head),
         CtlBody::Add {
             user,
@@ -680,14 +692,14 @@ async fn entries_that_wait_for_an_identity_are_bounded_and_none_is_lost() {
     );
     let genesis = carol.genesis.clone();
     let mut log = vec![ctl(3, &add)];
-    log.extend((1..=300).map(|ctr| env(ctr + 3, carol.says(ctr, &ctr.to_string()))));
+    log.extend((1..=300).map(|ctr| env(ctr + 3, says(&carol, ctr, &ctr.to_string()))));
     let (tell, mut told) = tokio::sync::mpsc::channel(1);
     scene
         .liar
         .tell(move |script| {
             script.learn(genesis);
-            script.log.extend(log);
-            script.lie = Box::new(move |op| match op {
+            script.channel(CHANNEL).extend(log);
+            script.lie(move |asked| match asked.op {
                 Op::IdentFetch(op) if op.user == user => Some(Outcome::Unknown("later".into())),
                 Op::Unsubscribe(_) => {
                     tell.try_send(()).ok();
@@ -706,7 +718,7 @@ async fn entries_that_wait_for_an_identity_are_bounded_and_none_is_lost() {
     scene
         .liar
         .tell(|script| {
-            script.lie = Box::new(|_| None);
+            script.be_honest();
             script.release();
         })
         .await;

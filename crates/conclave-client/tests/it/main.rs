@@ -5,8 +5,8 @@
 mod dial;
 mod home;
 mod hostile;
-mod liar;
 mod owner;
 mod recovery;
+mod scene;
 mod secrets;
 mod talk;

@@ -1,7 +1,7 @@
 //! Every machine is lost; the recovery key on paper is not.
 
 use crate::talk::{Machine, World, name, text};
-use conclave_client::client::{History, Target};
+use conclave_client::client::{History, NewChannel, Target};
 use conclave_client::onboard;
 use conclave_client::owner::Owner;
 use conclave_proto::body::Body;
@@ -20,7 +20,7 @@ async fn a_recovery_key_brings_an_account_back_when_every_machine_is_lost() {
     let paper = made.owner.as_ref().unwrap().recovery();
     let (a, _events) = lost.session("api", 1).await;
     let ops = a
-        .create_channel(name("ops"), Visibility::Private, None)
+        .create_channel(NewChannel::new(name("ops"), Visibility::Private))
         .await
         .unwrap();
     let to = Target::Channel(*ops.id());

@@ -1,7 +1,7 @@
 //! What client and server write into their logs at the most talkative level: never a body or secret.
 
 use super::talk::{Machine, World, name, text};
-use conclave_client::client::{Signer, Target};
+use conclave_client::client::{NewChannel, Signer, Target};
 use conclave_client::event::Event;
 use conclave_client::keystore::MachineKeys;
 use conclave_client::onboard;
@@ -60,7 +60,7 @@ async fn no_log_line_has_a_body_a_link_or_a_key() {
     drop(ada.register(&world, "ada").await);
     let (a, _a_events) = ada.session("api", 1).await;
     let ops = a
-        .create_channel(name("ops"), Visibility::Private, None)
+        .create_channel(NewChannel::new(name("ops"), Visibility::Private))
         .await
         .unwrap();
     let link = a

@@ -1,7 +1,7 @@
 //! Two machines over a real server and real sockets.
 
 use conclave_client::ClientError;
-use conclave_client::client::{Client, History, Session, Signer, Target};
+use conclave_client::client::{Client, History, NewChannel, Session, Signer, Target};
 use conclave_client::event::{Age, Event, Scope, VerifiedMessage};
 use conclave_client::home::Home;
 use conclave_client::onboard::{self, Welcome};
@@ -131,7 +131,7 @@ async fn two_machines_meet_by_an_invite_link_and_talk_both_ways() {
     drop(ada.register(&world, "ada").await);
     let (a, mut a_events) = ada.session("api", 1).await;
     let ops = a
-        .create_channel(name("ops"), Visibility::Private, None)
+        .create_channel(NewChannel::new(name("ops"), Visibility::Private))
         .await
         .unwrap();
     let link = a
@@ -214,7 +214,7 @@ async fn what_was_missed_comes_once_in_order_after_the_server_was_away() {
     drop(bob.register(&world, "bob").await);
     let (a, _a_events) = ada.session("api", 1).await;
     let hall = a
-        .create_channel(name("hall"), Visibility::Public, None)
+        .create_channel(NewChannel::new(name("hall"), Visibility::Public))
         .await
         .unwrap();
     let (b, mut b_events) = bob.session("web", 2).await;
@@ -258,7 +258,7 @@ async fn a_whisper_waits_for_a_session_that_is_away() {
     drop(ada.register(&world, "ada").await);
     drop(bob.register(&world, "bob").await);
     let (a, _a_events) = ada.session("api", 1).await;
-    a.create_channel(name("hall"), Visibility::Public, None)
+    a.create_channel(NewChannel::new(name("hall"), Visibility::Public))
         .await
         .unwrap();
     let (b, _b_events) = bob.session("web", 2).await;
@@ -289,7 +289,7 @@ async fn a_removed_member_can_neither_read_on_nor_send() {
     drop(bob.register(&world, "bob").await);
     let (a, _a_events) = ada.session("api", 1).await;
     let ops = a
-        .create_channel(name("ops"), Visibility::Private, None)
+        .create_channel(NewChannel::new(name("ops"), Visibility::Private))
         .await
         .unwrap();
     a.add_member(*ops.id(), &name("bob"), Role::Member, Signer::Machine)
@@ -325,7 +325,7 @@ async fn an_account_that_was_made_keeps_its_owner_key_whatever_fails_after() {
     drop(ada.register(&world, "ada").await);
     let (a, _a_events) = ada.session("api", 1).await;
     let ops = a
-        .create_channel(name("ops"), Visibility::Private, None)
+        .create_channel(NewChannel::new(name("ops"), Visibility::Private))
         .await
         .unwrap();
     let link = a

@@ -93,7 +93,8 @@ impl ChannelLog {
                 ..
             } => {
                 self.stale = false;
-                self.name_box = None;
+                let by_admin = self.role(&rec.author.user) >= Some(Role::Admin);
+                self.name_box = self.name_box.take().filter(|_| !by_admin);
                 self.epochs.push(Epoch {
                     e,
                     seq: place.seq,
@@ -101,7 +102,7 @@ impl ChannelLog {
                     commit,
                     prev_box,
                     bundle_box,
-                    by_admin: self.role(&rec.author.user) >= Some(Role::Admin),
+                    by_admin,
                 });
             }
             CtlBody::Meta {
@@ -112,6 +113,8 @@ impl ChannelLog {
             } => {
                 self.visibility = visibility.unwrap_or(self.visibility);
                 self.name = name.or_else(|| self.name.take());
+                let e = self.epoch().map_or(0, |epoch| epoch.e);
+                let name_box = name_box.map(|sealed| (e, sealed));
                 self.name_box = name_box.or_else(|| self.name_box.take());
                 let topic = topic.or_else(|| self.topic.take());
                 self.topic = topic.filter(|topic| !topic.is_empty());

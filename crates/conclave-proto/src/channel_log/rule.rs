@@ -337,7 +337,7 @@ impl ChannelLog {
             return Err(CtlError::Name);
         }
         match name_box {
-            Some(_) if self.mode != Mode::E2e => Err(CtlError::Mode),
+            Some(_) if self.mode != Mode::E2e || self.epochs().is_empty() => Err(CtlError::Mode),
             Some(sealed) if sealed.len() > BOX_BYTES_MAX => Err(CtlError::Limit),
             _ => Ok(CtlChange::Meta),
         }

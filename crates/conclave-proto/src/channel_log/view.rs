@@ -58,9 +58,10 @@ impl ChannelLog {
         self.name.as_ref()
     }
 
-    /// Returns the sealed name (mode `e2e`).
+    /// Returns the newest sealed name and under which epoch's key (mode `e2e`), if it came after the
+    /// newest epoch of an admin, whose bundle says it again.
     #[must_use]
-    pub const fn name_box(&self) -> Option<&Blob> {
+    pub const fn name_box(&self) -> Option<&(u32, Blob)> {
         self.name_box.as_ref()
     }
 

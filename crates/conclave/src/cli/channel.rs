@@ -3,8 +3,8 @@
 use super::Context;
 use super::open::{self, Target};
 use crate::error::CliError;
-use conclave_client::client::Signer;
-use conclave_proto::channel_log::{CtlBody, Visibility};
+use conclave_client::client::{NewChannel, Signer};
+use conclave_proto::channel_log::{CtlBody, History, Visibility};
 use conclave_proto::frame::reply::ChannelInfo;
 use conclave_proto::name::Name;
 use serde_json::{Value, json};
@@ -81,7 +81,13 @@ pub(crate) async fn run(cx: &Context, command: Command) -> Result<(), CliError> 
             let name = Name::claim(name.trim_start_matches('#'))?;
             let made = open::with(cx, &target, async |client| {
                 Ok(client
-                    .create_channel(name, visibility.into(), topic)
+                    .create_channel(NewChannel {
+                        name,
+                        visibility: visibility.into(),
+                        mode: None,
+                        history: History::Full,
+                        topic,
+                    })
                     .await?)
             })
             .await?;

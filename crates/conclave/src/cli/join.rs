@@ -8,9 +8,9 @@ use crate::config;
 use crate::error::CliError;
 use crate::output;
 use crate::prompt;
+use conclave_client::client::Channel;
 use conclave_client::home::Profile;
 use conclave_client::onboard;
-use conclave_proto::channel_log::ChannelLog;
 use conclave_proto::invite::{BadLink, Link, LinkKind};
 use conclave_proto::name::Name;
 use serde_json::{Value, json};
@@ -103,12 +103,12 @@ async fn as_machine(cx: &Context, args: &Args, link: &Link) -> Result<(), CliErr
     Ok(())
 }
 
-fn say_joined(cx: &Context, server: Option<&Profile>, channel: Option<&ChannelLog>) {
+fn say_joined(cx: &Context, server: Option<&Profile>, channel: Option<&Channel>) {
     say(cx, server, channel, &joined(server, channel));
 }
 
 /// Where one is now, for programs.
-fn joined(server: Option<&Profile>, joined: Option<&ChannelLog>) -> Value {
+fn joined(server: Option<&Profile>, joined: Option<&Channel>) -> Value {
     let account = server.and_then(|server| server.user.as_ref());
     json!({
         "server": server.map(open::name),
@@ -118,7 +118,7 @@ fn joined(server: Option<&Profile>, joined: Option<&ChannelLog>) -> Value {
 }
 
 /// Says where one is now.
-fn say(cx: &Context, server: Option<&Profile>, joined: Option<&ChannelLog>, object: &Value) {
+fn say(cx: &Context, server: Option<&Profile>, joined: Option<&Channel>, object: &Value) {
     let account = server.and_then(|server| server.user.as_ref());
     let mut words = Vec::new();
     if let (Some(server), Some(account)) = (server, account) {

@@ -4,8 +4,8 @@ use super::Context;
 use super::channel;
 use super::open::{self, Target};
 use crate::error::{CliError, Exit};
+use conclave_client::client::Channel;
 use conclave_client::{Client, Session};
-use conclave_proto::channel_log::ChannelLog;
 use conclave_proto::frame::reply::ChannelInfo;
 
 /// Arguments of `list`.
@@ -35,7 +35,7 @@ async fn known(cx: &Context, target: &Target) -> Result<Vec<ChannelInfo>, CliErr
     let logs = client.known_channels().await;
     client.stop().await;
     let me = server.user.as_ref().map(|account| account.user_id);
-    let info = |log: &ChannelLog| ChannelInfo {
+    let info = |log: &Channel| ChannelInfo {
         channel: *log.id(),
         name: log.name().cloned(),
         visibility: log.visibility().as_str().to_owned(),

@@ -2,9 +2,10 @@
 
 use super::Context;
 use crate::error::{CliError, Exit, Own};
+use conclave_client::client::Channel;
 use conclave_client::home::{Home, Profile};
 use conclave_client::{Client, ClientError, Event, Session};
-use conclave_proto::channel_log::{ChannelLog, Role};
+use conclave_proto::channel_log::Role;
 use conclave_proto::frame::reply::ChannelInfo;
 use conclave_proto::reject::{Code, Reject};
 use std::time::Duration;
@@ -157,7 +158,7 @@ pub(crate) async fn with<T>(
 }
 
 /// Finds a channel by name and reads it, verified.
-pub(crate) async fn channel(client: &Client, name: &str) -> Result<ChannelLog, CliError> {
+pub(crate) async fn channel(client: &Client, name: &str) -> Result<Channel, CliError> {
     let info = client.resolve(name).await?;
     Ok(client.channel(info.channel).await?)
 }

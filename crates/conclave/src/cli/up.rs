@@ -10,12 +10,12 @@ use super::owner::{self, OwnerArgs};
 use super::serve;
 use crate::error::CliError;
 use crate::text;
-use conclave_client::client::Signer;
+use conclave_client::client::{Channel, NewChannel, Signer};
 use conclave_client::home::{Home, Profile};
 use conclave_client::onboard;
 use conclave_client::origin::Origin;
 use conclave_client::{Client, ClientError};
-use conclave_proto::channel_log::{ChannelLog, Role, Visibility};
+use conclave_proto::channel_log::{Role, Visibility};
 use conclave_proto::invite::Link;
 use conclave_proto::name::Name;
 use conclave_server::config::DEFAULT_PORT;
@@ -160,7 +160,7 @@ fn moved(home: &Home, mut entry: Profile, origin: &str) -> Result<Profile, CliEr
 }
 
 /// Finds #general, or makes it: private.
-async fn general(client: &Client) -> Result<ChannelLog, CliError> {
+async fn general(client: &Client) -> Result<Channel, CliError> {
     let name = Name::slug("general");
     let joined = open::joined(client).await?;
     match joined
@@ -169,7 +169,7 @@ async fn general(client: &Client) -> Result<ChannelLog, CliError> {
     {
         Some(info) => Ok(client.channel(info.channel).await?),
         None => Ok(client
-            .create_channel(name, Visibility::Private, None)
+            .create_channel(NewChannel::new(name, Visibility::Private))
             .await?),
     }
 }
@@ -179,7 +179,7 @@ async fn link(
     home: &Home,
     server: &Profile,
     client: &Client,
-    channel: &ChannelLog,
+    channel: &Channel,
 ) -> Result<Link, CliError> {
     let now = text::now();
     for (id, invite) in channel.invites() {
