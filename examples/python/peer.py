@@ -2,14 +2,16 @@
 """A Conclave peer, written from docs/protocol.md alone: the reference for other languages.
 
     peer.py http://127.0.0.1:7420 --user pia --channel lobby
+    peer.py --link --user pia
 
-makes an account (the first time; the keys stay in a file), joins the public channel, and then says
-each line of standard input: to the channel or, when it begins with `@alice/desk/api `, to that
-session alone. What it receives is verified before it is printed, one JSON object a line.
+makes an account (the first time; the keys stay in a file), joins the public channel, or the one that
+the invite link on the first line of standard input leads into, and then says each further line: to
+the channel or, when it begins with `@alice/desk/api `, to that session alone. What it receives is
+verified and opened before it is printed, one JSON object a line.
 
 Needs the package `cryptography`. Numbers of sections are those of the document. Left out, and
 needed for daily use: reconnecting with the cursor (1, 3.2), acknowledging (3.2), who may do what in
-a channel (6.2).
+a channel (6.2), a new encryption key every week, bringing wraps to others and beginning epochs (9.4).
 """
 
 import argparse
@@ -18,21 +20,39 @@ import json
 import os
 import secrets
 import select
+import struct
 import sys
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+import sealed
+from channel import Channel
+from signed import CONTROL, MESSAGE, RECEIPT, WHISPER, Identity
+from signed import b64, check, genesis, header_of, lp, now_ms, open_clear, open_parts, public, record
+from signed import sha, sign, sign_parts, unb64
+from wire import PING, Refused, WebSocket, cbor, uncbor
 
-from signed import CONTROL, MESSAGE, WHISPER, Identity
-from signed import b64, check, genesis, lp, now_ms, open_envelope, open_record, public, record, seal, sha, sign, unb64
-from wire import PING, Refused, WebSocket
+REDEEM, JOIN = "conclave/v1/redeem", "conclave/v1/join"
+
+
+class Link:
+    """An invite: `ORIGIN/i/ID#1.SECRET.FINGERPRINT` (7)."""
+
+    def __init__(self, text):
+        address, _, fragment = text.strip().partition("#")
+        self.url, _, self.id = address.partition("/i/")
+        version, secret, fingerprint = (fragment.split(".") + ["", "", ""])[:3]
+        self.id, self.secret, self.fingerprint = unb64(self.id), unb64(secret), unb64(fingerprint)
+        self.seed = sealed.hkdf(self.secret, b"conclave/v1/invite-sign")
+        self.key = public(self.seed)
+        if version != "1" or len(self.secret) != 32 or sealed.invite_id(self.key) != self.id:
+            raise Refused("not a link that this program knows")
 
 
 class Peer:
-    def __init__(self, url, keys, user, machine="python", handle="peer"):
+    def __init__(self, url, keys, user, link=None, machine="python", handle="peer"):
         self.ws = WebSocket(url, "conclave.v2.json", timeout_s=45)
         self.keys, self.sid, self.sent = keys, secrets.token_bytes(8), collections.Counter()
-        self.requests, self.events = 0, collections.deque()
-        self.people, self.members, self.control = {}, set(), (-1, None)
+        self.requests, self.events, self.link = 0, collections.deque(), link
+        self.people, self.closed, self.genesis, self.boxed = {}, [], None, None
         self.cursor, self.counters, self.ids = {}, {}, set()
         self.shake_hands(user, machine, handle)
 
@@ -43,6 +63,8 @@ class Peer:
         answer = self.expect("challenge")
         server, self.server_id, origin = unb64(answer["key"]), unb64(answer["server_id"]), answer["origin"]
         # On first contact the user must trust the key, or have its fingerprint from a link.
+        if self.link and sha(server)[:16] != self.link.fingerprint:
+            raise Refused("this is not the server of the link")
         if server != self.keys.setdefault("server", server) or origin != self.ws.origin or answer["binding"] != "none":
             raise Refused("this is not the server that was dialled")
         if not self.ws.tls and not self.ws.loopback:
@@ -54,6 +76,9 @@ class Peer:
         mode, body = "auth", b""
         if "user" not in self.keys:
             mode, body = "register", genesis(self.server_id, user, machine, self.keys)
+            if self.link:
+                proof = sign(self.link.seed, lp(REDEEM) + self.server_id + self.link.key + sha(body))
+                mode, body = "redeem", self.link.key + proof + body
         proof = lp("conclave/v1/hs-client") + sha(transcript + lp(mode) + sha(body))
         self.ws.send({"auth": {"mode": mode, "body": b64(body), "sig": b64(sign(self.keys["machine"], proof))}})
         ready = self.expect("ready")
@@ -93,40 +118,110 @@ class Peer:
         person = self.people[user_id] = Identity(user_id, [unb64(rec) for rec in answer["records"]])
         return person
 
+    def known(self, user_id, n):
+        """Returns who somebody is, up to record `n` at least."""
+        person = self.people.get(user_id)
+        return person if person and len(person.records) > n else self.identity(user_id)
+
     def person(self, name):
         known = [person for person in self.people.values() if person.name == name]
         return known[0] if known else self.identity(unb64(self.request("find_user", name=name)["user_id"]))
 
-    def join(self, name):
-        """Joins a public channel, unless this user is in it, and follows it and the mailbox."""
-        (info,) = self.request("find_channel", name=name)["channels"]
-        self.channel = unb64(info["channel"])
+    def enter(self, info, ticket=None):
+        """Becomes a member, unless this user is one, and follows the channel and the mailbox."""
+        self.channel = Channel(unb64(info["channel"]), self.known)
         if "role" not in info:
-            c, prev, ident = info["ctl"]["n"] + 1, unb64(info["ctl"]["hash"]), [self.ident["n"], unb64(self.ident["hash"])]
+            n, head, ident = info["ctl"]["n"], unb64(info["ctl"]["hash"]), [self.ident["n"], unb64(self.ident["hash"])]
             author = [self.user_id, self.path, "machine", public(self.keys["machine"]), ident]
-            rec = record(CONTROL, [1, "join", self.channel, c, prev, None, *author, now_ms()], self.keys["machine"])
-            self.request("ctl_append", channel=b64(self.channel), rec=b64(rec))
-        for log in (b"\1" + self.channel, self.mailbox):
+            proof = ticket and [ticket.key, sign(ticket.seed, lp(JOIN) + self.channel.id + ticket.id + self.user_id
+                + struct.pack(">Q", ident[0]) + ident[1] + struct.pack(">Q", n) + head)]
+            rec = record(CONTROL, [1, "join", self.channel.id, n + 1, head, proof, *author, now_ms()], self.keys["machine"])
+            self.request("ctl_append", channel=b64(self.channel.id), rec=b64(rec))
+        for log in (b"\1" + self.channel.id, self.mailbox):
             self.cursor[log] = 0
             self.request("subscribe", log=b64(log), after=0)
 
+    def join(self, name):
+        """Joins a public channel."""
+        (info,) = self.request("find_channel", name=name)["channels"]
+        self.enter(info)
+
+    def join_by(self, link):
+        """Joins the channel that a link leads into: the one whose first record its box names (9.6)."""
+        answer = self.request("invite", invite=b64(link.id))
+        box = sealed.open_invite(unb64(answer["invite_box"]), link.secret, unb64(answer["channel"]["channel"]), link.id)
+        self.genesis, self.boxed = box["genesis"], box.get("key")
+        if sha(unb64(answer["ctl"][0]["body"]["ctl"])) != box["genesis"]:
+            raise Refused("this is not the channel of the link")
+        self.enter(answer["channel"], link)
+
+    def fetch_keys(self):
+        """Learns what keys of the channel there are for this machine (9.4)."""
+        if self.boxed:
+            self.channel.take(self.boxed["e"], self.boxed["key"])
+        holder = public(self.keys["machine"])
+        wraps = self.request("wrap_fetch", channel=b64(self.channel.id), **{"from": 1}, holder=b64(holder))["wraps"]
+        for wrap in reversed(wraps):
+            e, generation, ct = wrap["e"], wrap["gen"], unb64(wrap["sealed"])
+            try:
+                self.channel.learn(e, lambda commit: sealed.open_wrap(ct, self.channel.id, e, holder, generation, commit,
+                    self.keys["encryption"]))
+            except Refused as why:
+                print(f"not taken: {why}", file=sys.stderr)
+
+    def key_of(self, e):
+        """Returns the key of an epoch, or nothing if nobody has brought it yet."""
+        if e not in self.channel.keys:
+            self.fetch_keys()
+        return self.channel.keys.get(e)
+
     def say(self, text):
-        return self.append(b"\1" + self.channel, MESSAGE, self.channel, b"", text)
+        log, scope, body = b"\1" + self.channel.id, self.channel.id, cbor({"text": text})
+        if self.channel.mode != "e2e":
+            return self.append(log, self.header(log, 0, MESSAGE, scope, 0, b""), bytes(24), body)
+        e, nonce = self.channel.current(), secrets.token_bytes(24)
+        key = self.key_of(e)
+        if key is None:
+            raise Refused("keys_pending: no member that is online has brought the key yet")
+        header = self.header(log, 1, MESSAGE, scope, e, b"")
+        return self.append(log, header, nonce, key.seal(MESSAGE, header, nonce, body))
 
     def whisper(self, path, text):
         user, machine, handle = path.split("/")
-        mailbox = sha(lp("conclave/v1/mailbox") + lp(self.person(user).user_id) + lp(machine) + lp(handle))[:16]
-        return self.append(b"\2" + mailbox, WHISPER, self.server_id[:16], path.encode(), text)
+        person = self.person(user)
+        mailbox = b"\2" + sha(lp("conclave/v1/mailbox") + lp(person.user_id) + lp(machine) + lp(handle))[:16]
+        to = self.encryption_key(person, machine)
+        header = self.header(mailbox, 1, WHISPER, self.server_id[:16], 0, path.encode(), sealed.key_id(to))
+        ct = sealed.seal_whisper(to, header, cbor({"text": text}), secrets.token_bytes(32))
+        return self.append(mailbox, header, bytes(24), ct)
 
-    def append(self, log, kind, scope, route, text):
-        ctr = self.sent[log] + 1
-        env = seal(self.keys["machine"], kind, scope, self.path, self.sid, ctr, route, {"text": text})
-        stored = self.request("append", log=b64(log), env=env)
-        self.sent[log] = ctr
+    def encryption_key(self, person, machine):
+        """Returns what a machine opens whispers with now: the newest key it announced, else its first."""
+        (holder,) = [key for key, name in person.machines.items() if name == machine] or [None]
+        if holder is None:
+            raise Refused(f"{person.name} has no machine {machine}")
+        for rec in self.request("ek_fetch", holders=[b64(holder)])["recs"]:
+            whose, _generation, key, not_after = sealed.announced(unb64(rec), self.server_id)
+            if whose != holder or not_after < now_ms():
+                raise Refused("an encryption key of somebody else, or one that is out of date")
+            return key
+        return person.encryption[holder]
+
+    def header(self, log, suite, kind, scope, epoch, route, rkid=bytes(8)):
+        ids = self.sid, self.sent[log] + 1, secrets.token_bytes(16), now_ms()
+        return header_of(suite, kind, scope, epoch, self.path, public(self.keys["machine"]), *ids, route, rkid)
+
+    def append(self, log, header, nonce, ct):
+        stored = self.request("append", log=b64(log), env=sign_parts(self.keys["machine"], header, nonce, ct))
+        self.sent[log] += 1
         return {"kind": "stored", "seq": stored["seq"]}
 
     def take(self, event):
         """Yields the messages that an event brings, verified; says on stderr what was not shown."""
+        if "keys" in event:
+            waiting, self.closed = self.closed, []
+            for seq, parts in waiting:
+                yield from self.show(seq, parts)
         for entry in event.get("entries", {}).get("entries", []):
             log = unb64(event["entries"]["log"])
             if entry["seq"] <= self.cursor[log]:
@@ -136,47 +231,59 @@ class Peer:
                 if "ctl" in entry["body"]:
                     self.obey(unb64(entry["body"]["ctl"]))
                 elif "env" in entry["body"]:
-                    head, body = self.verify(log, entry["body"]["env"])
-                    if head.kind in (MESSAGE, WHISPER) and head.path != self.path:
-                        kind = "message" if head.kind == MESSAGE else "whisper"
-                        yield {"kind": kind, "seq": entry["seq"], "from": head.path, "text": body.get("text")}
+                    yield from self.show(entry["seq"], self.verify(log, entry["body"]["env"]))
             except Refused as why:
                 print(f"not shown: {why}", file=sys.stderr)
 
     def obey(self, rec):
-        """Applies a control record: who is a member from here on. The server judged the author's
-        role and the age of the key; a whole client judges them again (6.2)."""
-        _, kind, channel, c, prev, *rest, user, _path, _key_kind, key, _head, _ts = open_record(CONTROL, rec, -3)
-        author = self.identity(user)
-        if channel != self.channel or (c, prev) != (self.control[0] + 1, self.control[1]):
-            raise Refused("a broken chain of control records")
-        if key not in author.ever:
-            raise Refused(f"a control record by a key that was never {author.name}'s")
-        self.control = c, sha(rec)
-        if kind in ("create", "join", "add"):
-            self.members.add(rest[0] if kind == "add" else user)
-        if kind == "remove":
-            self.members.discard(rest[0])
+        self.channel.obey(rec)
+        if self.genesis not in (None, self.channel.genesis):
+            raise Refused("this is not the channel of the link")
+
+    def show(self, seq, parts):
+        """Opens a verified envelope and yields what is to be shown; keeps it if the key is not there yet."""
+        head = parts[0]
+        if head.kind not in (MESSAGE, WHISPER) or head.path == self.path:
+            return
+        if head.kind == WHISPER:
+            body = uncbor(sealed.open_whisper(self.keys["encryption"], *parts))
+        elif self.channel.mode == "e2e":
+            key = self.key_of(head.epoch)
+            if key is None:
+                self.closed.append((seq, parts))
+                return
+            body = uncbor(key.open(*parts))
+        else:
+            body = open_clear(*parts)
+        kind = "message" if head.kind == MESSAGE else "whisper"
+        yield {"kind": kind, "seq": seq, "from": head.path, "text": body.get("text")}
 
     def verify(self, log, env):
-        """Returns header and body of an envelope that passes the checks of section 5."""
-        head, body = open_envelope(env)
+        """Returns the parts of an envelope that passes the checks of section 5."""
+        parts = open_parts(env)
+        head = parts[0]
         name, machine, _handle = head.path.split("/")
         person = self.person(name)
-        if person.machines.get(head.key) != machine:
-            person = self.identity(person.user_id)  # perhaps a new machine
+        if log == self.mailbox:
+            private = head.suite == 1 and head.kind in (WHISPER, RECEIPT)
+            if not private or (head.scope, head.route) != (self.server_id[:16], self.path.encode()):
+                raise Refused("a whisper to somebody else, or one that is not sealed")
+            if head.key not in person.machines:
+                person = self.identity(person.user_id)  # perhaps a new machine
+        else:
+            if head.scope != self.channel.id or person.user_id not in self.channel.members:
+                raise Refused(f"{name} is not a member")
+            if head.suite != (self.channel.mode == "e2e") or (head.suite and head.epoch != self.channel.current()):
+                raise Refused("an entry of another suite or epoch than the channel's")
+            person = self.channel.at(person.user_id)
         if person.machines.get(head.key) != machine:
             raise Refused(f"this is not a key of {name}/{machine}")
-        if log == self.mailbox and (head.scope, head.route) != (self.server_id[:16], self.path):
-            raise Refused("a whisper to somebody else")
-        if log != self.mailbox and (head.scope != self.channel or person.user_id not in self.members):
-            raise Refused(f"{name} is not a member")
         chain = log, head.key, head.sid
         if head.ctr <= self.counters.get(chain, 0) or head.id in self.ids:
             raise Refused(f"{head.path} said this before")
         self.counters[chain] = head.ctr
         self.ids.add(head.id)
-        return head, body
+        return parts
 
     def run(self, lines):
         """Prints what is heard and says the lines of a file descriptor, until they end."""
@@ -212,27 +319,42 @@ def keys_in(path):
         with open(path, encoding="utf-8") as file:
             return {name: unb64(value) for name, value in json.load(file).items()}
     keys = {"owner": secrets.token_bytes(32), "machine": secrets.token_bytes(32), "instance": secrets.token_bytes(16)}
-    return keys | {"encryption": X25519PrivateKey.generate().public_key().public_bytes_raw()}
+    return keys | {"encryption": secrets.token_bytes(32)}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url")
+    parser.add_argument("url", nargs="?", help="the server, unless --link")
     parser.add_argument("--user", required=True)
-    parser.add_argument("--channel", required=True)
+    parser.add_argument("--channel")
+    parser.add_argument("--link", action="store_true", help="read an invite link from standard input")
     parser.add_argument("--keys", default="peer.keys", help="where the keys are [default: peer.keys]")
     args = parser.parse_args()
+    if not (args.link or (args.url and args.channel)):
+        parser.error("give a server and --channel, or --link")
     keys = keys_in(args.keys)
-    peer = Peer(args.url, keys, args.user)
+    link = Link(first_line(sys.stdin.fileno())) if args.link else None
+    peer = Peer(link.url if link else args.url, keys, args.user, link)
+    if link:
+        peer.join_by(link)
+    else:
+        peer.join(args.channel)
     with open(args.keys, "w", encoding="utf-8", opener=lambda path, how: os.open(path, how, 0o600)) as file:
         json.dump({name: b64(value) for name, value in keys.items()}, file)
-    peer.join(args.channel)
     print(json.dumps({"kind": "ready", "path": peer.path}), flush=True)
     peer.run(sys.stdin.fileno())
 
 
+def first_line(lines):
+    """Returns the first line of a file descriptor, and leaves the rest for `run`."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(lines, 1)
+        if not byte:
+            break
+        line += byte
+    return line.decode()
+
+
 if __name__ == "__main__":
-    try:
-        main()
-    except Refused as why:
-        sys.exit(f"peer: {why}")
+    main()

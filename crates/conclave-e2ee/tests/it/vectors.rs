@@ -13,6 +13,7 @@ use conclave_e2ee::invite_box::{self, BoxedKey, InviteBox};
 use conclave_e2ee::pad::pad;
 use conclave_e2ee::{ChannelKey, EncryptionSecret, IndexKey, number, whisper, wrap};
 use conclave_proto::body::Head;
+use conclave_proto::bytes::sha256;
 use conclave_proto::codec::to_cbor;
 use conclave_proto::encryption_key::Announcement;
 use conclave_proto::entry::{Envelope, Header, Kind, Route};
@@ -273,9 +274,11 @@ fn padding() -> Vec<Value> {
     let lengths = [
         0, 1, 252, 253, 508, 509, 1020, 1021, 2044, 2045, 4092, 4093, 8188, 8189, 69_628,
     ];
-    lengths
-        .map(|len| json!({ "length": len, "padded": pad(&vec![7; len]).len() }))
-        .to_vec()
+    let sample = |len| {
+        let padded = pad(&vec![7; len]);
+        json!({ "length": len, "padded": padded.len(), "sha256": hex(sha256(&padded).as_bytes()) })
+    };
+    lengths.map(sample).to_vec()
 }
 
 #[test]

@@ -7,13 +7,13 @@ use conclave_proto::body::Head;
 use conclave_proto::codec::Encoding;
 use conclave_proto::entry::{Entry, EntryBody, Envelope};
 use conclave_proto::frame::client::{Ack, Auth, Cursor, Hello, Request};
-use conclave_proto::frame::event::{Dropped, Entries, IdentHead, Presence, Standing};
+use conclave_proto::frame::event::{Dropped, Entries, EpochOf, IdentHead, Presence, Standing};
 use conclave_proto::frame::op::*;
 use conclave_proto::frame::reply::*;
 use conclave_proto::frame::server::{Challenge, Goodbye, Limits, Outcome, Ready, Response};
 use conclave_proto::frame::{ClientFrame, Event, Op, Reply, ServerFrame};
 use conclave_proto::id::*;
-use conclave_proto::key::{EncryptionKey, InviteKey, MachineKey, ServerKey, Signature};
+use conclave_proto::key::{EncryptionKey, HolderKey, InviteKey, MachineKey, ServerKey, Signature};
 use conclave_proto::limit::FRAME_BYTES_MAX;
 use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
@@ -99,6 +99,23 @@ fn user_info() -> UserInfo {
         user_id: USER,
         ident: head(),
         admin: false,
+    }
+}
+
+const HOLDER: HolderKey = HolderKey::new([1; 32]);
+
+fn wrap() -> Wrap {
+    Wrap {
+        to: HOLDER,
+        generation: 3,
+        sealed: SealedKey::new([9; 80]),
+    }
+}
+
+fn epoch() -> EpochOf {
+    EpochOf {
+        channel: CHANNEL,
+        e: 2,
     }
 }
 
@@ -202,6 +219,30 @@ fn ops() -> Vec<Op> {
             after: 0,
             limit: 50,
         }),
+        Op::EkPublish(EkPublish {
+            rec: vec![4; 6].into(),
+        }),
+        Op::EkFetch(EkFetch {
+            holders: vec![HOLDER],
+        }),
+        Op::CtlAppend(CtlAppend {
+            channel: CHANNEL,
+            rec: vec![4; 6].into(),
+            wraps: vec![wrap()],
+            invite_box: None,
+        }),
+        Op::WrapPut(WrapPut {
+            channel: CHANNEL,
+            e: 2,
+            wraps: vec![wrap()],
+        }),
+        Op::WrapFetch(WrapFetch {
+            channel: CHANNEL,
+            from: 1,
+            holder: HOLDER,
+            unusable: vec![2],
+        }),
+        Op::WrapMissing(WrapMissing { channel: CHANNEL }),
     ]
 }
 
@@ -268,6 +309,20 @@ fn replies() -> Vec<Reply> {
             head: 1,
             checkpoint: None,
         }),
+        Reply::Eks(Eks {
+            recs: vec![vec![4; 6].into()],
+        }),
+        Reply::Wraps(Wraps {
+            wraps: vec![EpochWrap {
+                e: 2,
+                generation: 3,
+                sealed: SealedKey::new([9; 80]),
+            }],
+        }),
+        Reply::Missing(Missing {
+            e: 2,
+            holders: vec![HOLDER],
+        }),
     ]
 }
 
@@ -294,6 +349,8 @@ fn events() -> Vec<Event> {
         }),
         Event::Enrol(Box::new(enrol_request())),
         Event::Standing(Standing { admin: true }),
+        Event::Keys(epoch()),
+        Event::Wanted(epoch()),
     ]
 }
 

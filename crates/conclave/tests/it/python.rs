@@ -201,6 +201,69 @@ fn the_python_peer_opens_no_envelope_in_which_a_bit_was_changed() {
     assert_eq!(told.line(), json!({"accepted": 0}));
 }
 
+/// Changes one byte, character or number of the vectors at a time and checks the vector again.
+const SPOIL_VECTORS: &str = r#"
+import copy, json, re
+import vectors
+
+def leaves(at):
+    items = at.items() if isinstance(at, dict) else enumerate(at) if isinstance(at, list) else ()
+    for place, leaf in items:
+        if isinstance(leaf, (dict, list)):
+            yield from leaves(leaf)
+        else:
+            yield at, place, leaf
+
+def changes(leaf):
+    if isinstance(leaf, int):
+        yield leaf + 1
+    elif re.fullmatch("([0-9a-f]{2})+", leaf):
+        for i in range(0, len(leaf), 2):
+            yield f"{leaf[:i]}{int(leaf[i : i + 2], 16) ^ 8:02x}{leaf[i + 2 :]}"
+    else:
+        for i, char in enumerate(leaf):
+            yield leaf[:i] + chr(ord(char) ^ 1) + leaf[i + 1 :]
+
+changed, accepted = 0, []
+with open(vectors.VECTORS, encoding="utf-8") as file:
+    groups = json.load(file)
+for group, each in groups.items():
+    for n, vector in enumerate(each):
+        for at, place, leaf in leaves(vector):
+            for other in changes(leaf):
+                at[place] = other
+                changed += 1
+                try:
+                    vectors.CHECKS[group](vector)
+                    accepted.append([group, n, place, other])
+                except Exception:
+                    pass
+            at[place] = leaf
+        vectors.CHECKS[group](vector)
+print(json.dumps({"many": changed > 5000, "accepted": accepted}))
+"#;
+
+#[test]
+fn what_is_sealed_and_derived_is_made_and_opened_by_another_implementation() {
+    let Some(mut python) = python("cryptography") else {
+        return;
+    };
+    python.arg("vectors.py");
+    let (told, _) = Background::start(python);
+    let checked = told.line()["checked"].as_u64().unwrap();
+    assert!(checked >= 36, "{checked}");
+}
+
+#[test]
+fn no_vector_passes_in_python_with_a_changed_byte() {
+    let Some(mut python) = python("cryptography") else {
+        return;
+    };
+    python.args(["-c", SPOIL_VECTORS]);
+    let (told, _) = Background::start(python);
+    assert_eq!(told.line(), json!({"many": true, "accepted": []}));
+}
+
 #[test]
 fn two_bridges_work_under_a_stock_mcp_client() {
     let Some(mut python) = python("mcp") else {
