@@ -219,9 +219,7 @@ class Peer:
     def take(self, event):
         """Yields the messages that an event brings, verified; says on stderr what was not shown."""
         if "keys" in event:
-            waiting, self.closed = self.closed, []
-            for seq, parts in waiting:
-                yield from self.show(seq, parts)
+            yield from self.show_waiting()
         for entry in event.get("entries", {}).get("entries", []):
             log = unb64(event["entries"]["log"])
             if entry["seq"] <= self.cursor[log]:
@@ -230,6 +228,7 @@ class Peer:
             try:
                 if "ctl" in entry["body"]:
                     self.obey(unb64(entry["body"]["ctl"]))
+                    yield from self.show_waiting()  # a newer key leads back to older ones
                 elif "env" in entry["body"]:
                     yield from self.show(entry["seq"], self.verify(log, entry["body"]["env"]))
             except Refused as why:
@@ -257,6 +256,11 @@ class Peer:
             body = open_clear(*parts)
         kind = "message" if head.kind == MESSAGE else "whisper"
         yield {"kind": kind, "seq": seq, "from": head.path, "text": body.get("text")}
+
+    def show_waiting(self):
+        waiting, self.closed = self.closed, []
+        for seq, parts in waiting:
+            yield from self.show(seq, parts)
 
     def verify(self, log, env):
         """Returns the parts of an envelope that passes the checks of section 5."""

@@ -65,28 +65,33 @@ struct Peer {
 }
 
 impl Peer {
+    /// Joins the public channel `lobby`.
     fn start(mut python: Command, url: &str, keys: &str) -> Self {
-        let args = [
-            "peer.py",
-            url,
-            "--user",
-            "pia",
-            "--channel",
-            "lobby",
-            "--keys",
-            keys,
-        ];
-        python.args(args).stdin(Stdio::piped());
+        python.args(["peer.py", url, "--channel", "lobby"]);
+        Self::spawn(python, keys).ready()
+    }
+
+    /// Joins the channel that a link leads into.
+    fn by_link(mut python: Command, link: &str, keys: &str) -> Self {
+        python.args(["peer.py", "--link"]);
+        let mut peer = Self::spawn(python, keys);
+        writeln!(peer.says, "{link}").unwrap();
+        peer.ready()
+    }
+
+    fn spawn(mut python: Command, keys: &str) -> Self {
+        python
+            .args(["--user", "pia", "--keys", keys])
+            .stdin(Stdio::piped());
         let (heard, says) = Background::start(python);
-        let peer = Self {
-            heard,
-            says: says.unwrap(),
-        };
-        assert_eq!(
-            peer.line(),
-            json!({"kind": "ready", "path": "pia/python/peer"})
-        );
-        peer
+        let says = says.unwrap();
+        Self { heard, says }
+    }
+
+    fn ready(self) -> Self {
+        let ready = json!({"kind": "ready", "path": "pia/python/peer"});
+        assert_eq!(self.line(), ready);
+        self
     }
 
     fn line(&self) -> Value {
@@ -165,6 +170,112 @@ fn a_peer_comes_back_with_its_keys_and_has_what_was_said_meanwhile() {
     alice.run(&["send", "lobby", "while you were away"]).ok();
     let pia = Peer::start(second, &url, &keys);
     pia.hears("message", "alice/desk/cli", "while you were away");
+}
+
+fn content(heard: &Value) -> &str {
+    heard["content"].as_str().unwrap()
+}
+
+#[test]
+fn a_peer_reads_and_writes_a_sealed_channel_it_joined_by_a_link() {
+    let Some(python) = python("cryptography") else {
+        return;
+    };
+    let alice = Home::new();
+    let (_server, _url) = open_server(&alice);
+    alice.run(&["channel", "create", "ops"]).ok();
+    alice.run(&["send", "ops", "in the first epoch"]).ok();
+    alice.run(&["channel", "rotate", "ops"]).ok();
+    alice.run(&["send", "ops", "before pia came"]).ok();
+    let made = alice
+        .run(&["invite", "create", "ops", "--json"])
+        .ok()
+        .json();
+    let mut api = Session::start(&alice, "api");
+    api.must("join_channel", json!({"channel": "ops"}));
+    let link = made["link"].as_str().unwrap();
+    let mut pia = Peer::by_link(python, link, &alice.file("peer.keys"));
+    pia.hears("message", "alice/desk/cli", "in the first epoch");
+    pia.hears("message", "alice/desk/cli", "before pia came");
+
+    pia.say("sealed by python");
+    let heard = api.hear();
+    assert!(content(&heard).contains("sealed by python"), "{heard}");
+    assert_eq!(heard["meta"]["from"], "pia/python/peer", "{heard}");
+
+    alice.run(&["channel", "rotate", "ops"]).ok();
+    api.must(
+        "send_channel",
+        json!({"channel": "ops", "text": "in a new epoch"}),
+    );
+    pia.hears("message", "alice/desk/api", "in a new epoch");
+    pia.say("and python has its key");
+    let heard = api.hear();
+    assert!(
+        content(&heard).contains("and python has its key"),
+        "{heard}"
+    );
+
+    let stored = stored(Path::new(&alice.file("server")));
+    let has = |text: &str| stored.windows(text.len()).any(|w| w == text.as_bytes());
+    assert!(has("pia/python/peer"), "the server knows who speaks");
+    for text in ["sealed by python", "in the first epoch", "and python has"] {
+        assert!(!has(text), "the server has \"{text}\"");
+    }
+}
+
+/// Every byte that a server keeps.
+fn stored(dir: &Path) -> Vec<u8> {
+    let files = std::fs::read_dir(dir).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    let files = paths.filter(|path| path.is_file());
+    files
+        .flat_map(|path| std::fs::read(path).unwrap())
+        .collect()
+}
+
+/// Makes an account and says in the clear what must be sealed: to the server, and to a peer.
+const WHISPER_IN_THE_CLEAR: &str = "
+import sys, json
+from peer import Peer, keys_in
+from signed import WHISPER, b64, encryption_key, seal
+import sealed
+from wire import Refused, cbor
+peer = Peer(sys.argv[1], keys_in('no such file'), 'pia')
+peer.join('lobby')
+log, scope, to = peer.mailbox, peer.server_id[:16], peer.path.encode()
+clear = seal(peer.keys['machine'], WHISPER, scope, peer.path, peer.sid, 1, to, {'text': 'clear'})
+def why(act):
+    try:
+        return act() and 'accepted'
+    except Refused as refused:
+        return str(refused)
+header = peer.header(log, 1, WHISPER, scope, 0, to, sealed.key_id(encryption_key(peer.keys['encryption'])))
+ct = sealed.seal_whisper(encryption_key(peer.keys['encryption']), header, cbor({'text': 'sealed'}), bytes(32))
+print(json.dumps({
+    'peer': why(lambda: peer.verify(log, clear)),
+    'server': json.loads(why(lambda: peer.request('append', log=b64(log), env=clear)))['code'],
+    'sealed': why(lambda: peer.append(log, header, bytes(24), ct)),
+}))
+";
+
+#[test]
+fn s14_a_whisper_in_the_clear_is_refused_by_the_server_and_by_the_peer() {
+    let Some(mut python) = python("cryptography") else {
+        return;
+    };
+    let alice = Home::new();
+    let (_server, url) = open_server(&alice);
+    alice
+        .run(&["channel", "create", "lobby", "--visibility", "public"])
+        .ok();
+    python.args(["-c", WHISPER_IN_THE_CLEAR, &url]);
+    let (told, _) = Background::start(python);
+    let told = told.line();
+    assert_eq!(told["server"], "mode", "{told}");
+    let why = told["peer"].as_str().unwrap();
+    assert!(why.contains("not sealed"), "{told}");
+    assert_eq!(told["sealed"], "accepted", "{told}");
 }
 
 /// Opens what it is given on standard input, then the same with one bit changed at a time.
