@@ -117,7 +117,7 @@ pub struct Limits {
     pub sends_burst: u32,
     /// Appends a minute of one user to one channel.
     pub sends_per_channel_minute: u32,
-    /// Megabytes a day that one user may append.
+    /// Megabytes a day that one user may append, wraps of channel keys included.
     pub send_mb_per_day: u64,
     /// Machines of all members of one channel together.
     pub machines_per_channel: usize,

@@ -61,6 +61,7 @@ pub(crate) struct Person {
 }
 
 /// A live session, with what a client remembers.
+#[derive(Clone)]
 pub(crate) struct Peer {
     pub(crate) conn: ConnId,
     pub(crate) ready: Ready,
