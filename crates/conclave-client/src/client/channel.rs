@@ -14,7 +14,7 @@ use conclave_proto::entry::{Entry, EntryBody};
 use conclave_proto::frame::op::{CtlAppend, CtlFetch, FindName, KickSession, Nothing, Wrap};
 use conclave_proto::frame::reply::{Appended, ChannelInfo};
 use conclave_proto::frame::{Op, Reply};
-use conclave_proto::id::{Blob, ChannelId, InviteId, LogId, MailboxId};
+use conclave_proto::id::{Blob, ChannelId, InviteId, LogId, MailboxId, UserId};
 use conclave_proto::invite::{Link, LinkSecret};
 use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::record::Record;
@@ -266,6 +266,7 @@ impl Client {
         let mut progress = false;
         for Entry { seq, at, body } in entries {
             let EntryBody::Ctl(rec) = body else { continue };
+            let mut asked = None;
             loop {
                 let copy = rec.clone();
                 let applied = self
@@ -281,12 +282,24 @@ impl Client {
                             .await?;
                         break;
                     }
-                    Err(CtlError::NeedIdentity { user, .. }) if self.learn(user).await? => {}
+                    // Somebody else in this process may learn the same at the same time.
+                    Err(CtlError::NeedIdentity { user, n })
+                        if asked != Some((user, n)) || self.knows(user, n).await? =>
+                    {
+                        asked = Some((user, n));
+                        self.learn(user).await?;
+                    }
                     Err(error) => return Err(error.into()),
                 }
             }
         }
         Ok(progress)
+    }
+
+    /// Returns whether identity record `n` of a user is known.
+    async fn knows(&self, user: UserId, n: u64) -> Result<bool, ClientError> {
+        self.with(move |core| core.book.next_identity(&user) > n)
+            .await
     }
 
     /// Follows a channel: from where this handle was, or from now on.

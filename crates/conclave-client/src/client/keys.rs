@@ -7,7 +7,7 @@ use crate::event::{Event, Notice, NoticeKind};
 use crate::keystore::{MachineKeys, VALID_MS};
 use crate::owner::Owner;
 use conclave_e2ee::{ChannelKey, EncryptionSecret, Place, wrap};
-use conclave_proto::channel_log::{ChannelLog, Identities as _, Mode};
+use conclave_proto::channel_log::{ChannelLog, Identities as _, Mode, Role, Visibility};
 use conclave_proto::encryption_key::Announcement;
 use conclave_proto::frame::op::{EkFetch, EkPublish, Wrap, WrapFetch, WrapMissing, WrapPut};
 use conclave_proto::frame::reply::EpochWrap;
@@ -41,12 +41,7 @@ impl Client {
             return Ok(());
         }
         let now = crate::link::wall();
-        if tip.role(&self.info.account.user_id).is_none() || tip.is_closed() || tip.is_frozen() {
-            // The server says it in its own words.
-            return Err(
-                Reject::new(Code::Forbidden, "nothing can be sent to the channel now").into(),
-            );
-        }
+        may_send(&tip, &self.info.account.user_id)?;
         let old = move |core: &mut crate::core::Core| core.needs_rotation(&channel, now);
         if self.with(old).await? {
             self.rotate_if_needed(channel).await?;
@@ -76,6 +71,19 @@ impl Client {
             return Err(Reject::new(Code::NotFound, text).into());
         };
         self.fetch_announcements(&[holder]).await
+    }
+
+    /// Returns whether what is said in a channel waits for its key, as far as this machine knows.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`].
+    pub async fn lacks_key(&self, channel: ChannelId) -> Result<bool, ClientError> {
+        self.with(move |core| {
+            let sealed = core.book.tip(&channel);
+            let sealed = sealed.is_some_and(|tip| tip.mode() == Mode::E2e);
+            sealed && core.book.current_key(&channel).is_none()
+        })
+        .await
     }
 
     pub(crate) async fn has_key(&self, channel: ChannelId) -> Result<bool, ClientError> {
@@ -380,6 +388,19 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// Refuses, in the server's words, what needs no key because it will not be taken anyway.
+fn may_send(tip: &ChannelLog, me: &UserId) -> Result<(), Reject> {
+    let refusal = match tip.role(me) {
+        _ if tip.is_closed() => (Code::Frozen, "the channel is closed"),
+        _ if tip.is_frozen() => (Code::Frozen, "the channel is frozen"),
+        None if tip.visibility() == Visibility::Private => (Code::NotFound, "no such channel"),
+        None => (Code::Forbidden, "join the channel first"),
+        Some(role) if role < Role::Member => (Code::Forbidden, "readers cannot send"),
+        Some(_) => return Ok(()),
+    };
+    Err(Reject::new(refusal.0, refusal.1))
 }
 
 /// Seals one key to many, on all cores where there are enough of them.

@@ -25,6 +25,9 @@ const PAGE: u32 = 256;
 /// The most pages that one call reads, whatever the server says of the rest.
 const PAGES_MAX: u32 = 1_024;
 
+/// How often one entry is judged again after something it needs was asked for.
+const TRIES_MAX: u32 = 3;
+
 /// Which part of a channel's past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum History {
@@ -254,13 +257,12 @@ impl Client {
                             tracing::warn!(kind, seq = entry.seq, "entry refused");
                         }
                     }
-                    Verdict::Need(crate::book::Need::Identity(user)) if tries == 0 => {
+                    Verdict::Need(crate::book::Need::Identity(user)) if tries < TRIES_MAX => {
                         tries += 1;
-                        if self.learn(user).await? {
-                            continue;
-                        }
+                        self.learn(user).await?;
+                        continue;
                     }
-                    Verdict::Need(crate::book::Need::Key(_)) if tries == 0 => {
+                    Verdict::Need(crate::book::Need::Key(_)) if tries < TRIES_MAX => {
                         tries += 1;
                         self.fetch_keys(channel).await?;
                         continue;

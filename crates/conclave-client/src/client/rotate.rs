@@ -91,7 +91,13 @@ impl Client {
             if self.advance_members(&tip).await? {
                 continue;
             }
-            let draft = self.draft_epoch(&tip, why).await?;
+            let draft = match self.draft_epoch(&tip, why).await {
+                Err(error) if self.tip(channel).await?.head() != tip.head() => {
+                    tracing::debug!(%error, "the channel went on meanwhile");
+                    continue;
+                }
+                draft => draft?,
+            };
             let e = draft.key.place().e;
             match self.append_epoch(&tip, draft).await {
                 Ok(()) => return Ok(e),
@@ -139,13 +145,18 @@ impl Client {
         let drawn: Zeroizing<[u8; 32]> = Zeroizing::new(random()?);
         let key = ChannelKey::new(Place { channel, e }, &drawn);
         let past = tip.epoch().is_some() && tip.history() == History::Full && why != Why::Lost;
-        if past && !self.has_key(channel).await? {
+        let before = Place {
+            channel,
+            e: e.saturating_sub(1),
+        };
+        let held = move |core: &mut crate::core::Core| core.book.keys.channel(before).cloned();
+        if past && self.with(held).await?.is_none() {
             self.fetch_keys(channel).await?;
         }
         let log = tip.clone();
         let (previous, bundle, holders, root) = self
             .with(move |core| {
-                let previous = core.book.current_key(&channel).cloned();
+                let previous = core.book.keys.channel(before).cloned();
                 let bundle = core.book.keys.bundle(&channel).cloned();
                 let holders = log.holders(&core.book);
                 (previous, bundle, holders, log.members_root(&core.book))

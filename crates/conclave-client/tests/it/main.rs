@@ -8,5 +8,6 @@ mod hostile;
 mod owner;
 mod recovery;
 mod scene;
+mod sealed;
 mod secrets;
 mod talk;

@@ -1,0 +1,340 @@
+//! End-to-end encryption between real clients of a real server: what members read, and nobody else.
+
+use crate::talk::{Machine, SOON, World, name};
+use conclave_client::client::{Client, History as Past, NewChannel, Signer, Target};
+use conclave_client::event::{Event, NoticeKind, VerifiedMessage};
+use conclave_client::onboard;
+use conclave_proto::body::Body;
+use conclave_proto::channel_log::{History, Mode, RemoveKind, Role, Visibility};
+use conclave_proto::id::ChannelId;
+use tokio::sync::mpsc;
+
+async fn say(client: &Client, channel: ChannelId, text: &str) -> Option<u64> {
+    let body = Body::text(text);
+    let sent = client.send(Target::Channel(channel), &body, 0, false).await;
+    sent.unwrap().stored.map(|(seq, _)| seq)
+}
+
+async fn heard(events: &mut mpsc::Receiver<Event>) -> VerifiedMessage {
+    let next = async {
+        loop {
+            if let Event::Message(m) = events.recv().await.expect("the session lives") {
+                return *m;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, next)
+        .await
+        .expect("a message comes")
+}
+
+async fn noticed(events: &mut mpsc::Receiver<Event>, kind: NoticeKind) {
+    let next = async {
+        loop {
+            match events.recv().await.expect("the session lives") {
+                Event::Notice(notice) if notice.kind == kind => return,
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(SOON, next)
+        .await
+        .expect("a notice comes");
+}
+
+fn texts(found: &[VerifiedMessage]) -> Vec<&str> {
+    found
+        .iter()
+        .filter_map(|m| m.body.text.as_deref())
+        .collect()
+}
+
+fn since_join(text: &str) -> NewChannel {
+    NewChannel {
+        history: History::SinceJoin,
+        ..NewChannel::new(name(text), Visibility::Private)
+    }
+}
+
+#[tokio::test]
+async fn a_private_channel_is_sealed_and_a_joiner_by_link_needs_nobody_online() {
+    let world = World::start().await;
+    let (ada, bob) = (Machine::new(), Machine::new());
+    drop(ada.register(&world, "ada").await);
+    let (a, _a_events) = ada.session("api", 1).await;
+    let ops = a
+        .create_channel(NewChannel::new(name("ops"), Visibility::Private))
+        .await
+        .unwrap();
+    assert_eq!((ops.mode(), ops.name()), (Mode::E2e, Some(&name("ops"))));
+    assert!((*ops).name().is_none(), "the server is not told");
+    say(&a, *ops.id(), "before bob came").await.unwrap();
+    let link = a
+        .invite(*ops.id(), Role::Member, 1, 60_000, Signer::Machine)
+        .await
+        .unwrap();
+    a.stop().await;
+
+    let welcome = onboard::redeem(&bob.home, &link, name("bob"), name("box"), "test")
+        .await
+        .unwrap();
+    assert_eq!(welcome.channel.unwrap().name(), Some(&name("ops")));
+    welcome.client.stop().await;
+    let (b, _b_events) = bob.session("web", 2).await;
+    assert_eq!(b.resolve("#ops").await.unwrap().channel, *ops.id());
+    let past = b.history(*ops.id(), Past::Last, 10).await.unwrap();
+    assert_eq!(texts(&past), ["before bob came"]);
+    say(&b, *ops.id(), "hello").await.unwrap();
+
+    let (a, mut a_events) = ada.session("api", 1).await;
+    a.follow(*ops.id()).await.unwrap();
+    say(&b, *ops.id(), "again").await.unwrap();
+    assert_eq!(
+        heard(&mut a_events).await.body.text.as_deref(),
+        Some("again")
+    );
+}
+
+#[tokio::test]
+async fn a_kicked_member_cannot_open_what_follows_with_all_it_kept() {
+    let world = World::start().await;
+    let (ada, bob, eve) = (Machine::new(), Machine::new(), Machine::new());
+    for (machine, user) in [(&ada, "ada"), (&bob, "bob"), (&eve, "eve")] {
+        drop(machine.register(&world, user).await);
+    }
+    let (a, _a_events) = ada.session("api", 1).await;
+    let ops = *a
+        .create_channel(NewChannel::new(name("ops"), Visibility::Private))
+        .await
+        .unwrap()
+        .id();
+    for user in ["bob", "eve"] {
+        a.add_member(ops, &name(user), Role::Member, Signer::Machine)
+            .await
+            .unwrap();
+    }
+    let (e, mut e_events) = eve.session("spy", 3).await;
+    e.follow(ops).await.unwrap();
+    say(&a, ops, "all of us").await.unwrap();
+    assert_eq!(
+        heard(&mut e_events).await.body.text.as_deref(),
+        Some("all of us")
+    );
+    a.remove_member(ops, &name("eve"), RemoveKind::Kick)
+        .await
+        .unwrap();
+    say(&a, ops, "without eve").await.unwrap();
+    // The kick had its own epoch before anybody spoke.
+    let tip = a.channel(ops).await.unwrap();
+    assert_eq!(tip.epoch().unwrap().e, 2);
+    let (b, _b_events) = bob.session("web", 2).await;
+    let past = b.history(ops, Past::Last, 10).await.unwrap();
+    assert_eq!(texts(&past), ["all of us", "without eve"]);
+
+    // Eve's own store, opened by hand, holds the first key only.
+    let id = eve.home.servers().unwrap().pop().unwrap().id;
+    let file = eve.home.server_dir(&id).join("replica.sqlite");
+    let replica = conclave_client::replica::Replica::open(&file)
+        .await
+        .unwrap();
+    let keys = replica.channel_keys(Some(ops)).await.unwrap();
+    let epochs: Vec<u32> = keys.iter().map(|key| key.place().e).collect();
+    assert_eq!(epochs, [1]);
+}
+
+#[tokio::test]
+async fn who_joins_since_join_cannot_read_the_past_and_the_joiner_rotates() {
+    let world = World::start().await;
+    let (ada, bob) = (Machine::new(), Machine::new());
+    drop(ada.register(&world, "ada").await);
+    let (a, _a_events) = ada.session("api", 1).await;
+    let ops = *a.create_channel(since_join("ops")).await.unwrap().id();
+    say(&a, ops, "long ago").await.unwrap();
+    let link = a
+        .invite(ops, Role::Member, 1, 60_000, Signer::Machine)
+        .await
+        .unwrap();
+    a.stop().await;
+    let welcome = onboard::redeem(&bob.home, &link, name("bob"), name("box"), "test")
+        .await
+        .unwrap();
+    let tip = welcome.client.channel(ops).await.unwrap();
+    assert_eq!(
+        (tip.name(), tip.epoch().unwrap().e),
+        (Some(&name("ops")), 2)
+    );
+    assert!(tip.epoch().unwrap().prev_box.is_none());
+    say(&welcome.client, ops, "now").await.unwrap();
+    let seen = welcome.client.history(ops, Past::Last, 10).await.unwrap();
+    assert_eq!(texts(&seen), ["now"]);
+    let (a, _a_events) = ada.session("api", 1).await;
+    let seen = a.history(ops, Past::Last, 10).await.unwrap();
+    assert_eq!(texts(&seen), ["long ago", "now"]);
+}
+
+#[tokio::test]
+async fn a_stale_link_leaves_keys_pending_until_a_holder_comes_and_nothing_is_lost() {
+    let world = World::start().await;
+    let (ada, bob) = (Machine::new(), Machine::new());
+    drop(ada.register(&world, "ada").await);
+    let (a, _a_events) = ada.session("api", 1).await;
+    let ops = *a
+        .create_channel(NewChannel::new(name("ops"), Visibility::Private))
+        .await
+        .unwrap()
+        .id();
+    let link = a
+        .invite(ops, Role::Member, 1, 60_000, Signer::Machine)
+        .await
+        .unwrap();
+    assert_eq!(a.rotate(ops).await.unwrap(), 2);
+    say(&a, ops, "under the second key").await.unwrap();
+    a.stop().await;
+
+    let welcome = onboard::redeem(&bob.home, &link, name("bob"), name("box"), "test")
+        .await
+        .unwrap();
+    welcome.client.stop().await;
+    let (b, mut b_events) = bob.session("web", 2).await;
+    b.follow(ops).await.unwrap();
+    let body = Body::text("waiting for the key");
+    let waits = b.send(Target::Channel(ops), &body, 0, false);
+    let (sent, ()) = tokio::join!(waits, async {
+        noticed(&mut b_events, NoticeKind::KeysPending).await;
+        let (a, mut a_events) = ada.session("api", 1).await;
+        a.follow(ops).await.unwrap();
+        let m = heard(&mut a_events).await;
+        assert_eq!(m.body.text.as_deref(), Some("waiting for the key"));
+        a.stop().await;
+    });
+    assert!(sent.unwrap().stored.is_some());
+    let past = b.history(ops, Past::Last, 10).await.unwrap();
+    assert_eq!(
+        texts(&past),
+        ["under the second key", "waiting for the key"]
+    );
+}
+
+#[tokio::test]
+async fn whispers_are_sealed_and_both_sides_keep_them() {
+    let world = World::start().await;
+    let (ada, bob) = (Machine::new(), Machine::new());
+    drop(ada.register(&world, "ada").await);
+    drop(bob.register(&world, "bob").await);
+    let (a, mut a_events) = ada.session("api", 1).await;
+    let (b, mut b_events) = bob.session("web", 2).await;
+    let ops = *a
+        .create_channel(NewChannel::new(name("ops"), Visibility::Private))
+        .await
+        .unwrap()
+        .id();
+    a.add_member(ops, &name("bob"), Role::Member, Signer::Machine)
+        .await
+        .unwrap();
+    a.follow_mailbox().await.unwrap();
+    b.follow_mailbox().await.unwrap();
+    let (to_a, to_b) = (
+        a.live().unwrap().path.clone(),
+        b.live().unwrap().path.clone(),
+    );
+    let whisper = |to: &conclave_proto::name::SessionPath| Target::Session(to.clone());
+    a.send(whisper(&to_b), &Body::text("psst"), 0, false)
+        .await
+        .unwrap();
+    assert_eq!(
+        heard(&mut b_events).await.body.text.as_deref(),
+        Some("psst")
+    );
+    b.send(whisper(&to_a), &Body::text("what?"), 0, false)
+        .await
+        .unwrap();
+    assert_eq!(
+        heard(&mut a_events).await.body.text.as_deref(),
+        Some("what?")
+    );
+    for (client, peer) in [(&a, &to_b), (&b, &to_a)] {
+        let both = client.whispers(peer, 10).await.unwrap();
+        assert_eq!(texts(&both), ["psst", "what?"]);
+    }
+}
+
+#[tokio::test]
+async fn a_sealed_channel_is_renamed_out_of_the_servers_sight() {
+    let world = World::start().await;
+    let (ada, bob) = (Machine::new(), Machine::new());
+    drop(ada.register(&world, "ada").await);
+    drop(bob.register(&world, "bob").await);
+    let (a, _a_events) = ada.session("api", 1).await;
+    let (b, _b_events) = bob.session("web", 2).await;
+    let ops = *a
+        .create_channel(NewChannel::new(name("ops"), Visibility::Private))
+        .await
+        .unwrap()
+        .id();
+    a.add_member(ops, &name("bob"), Role::Member, Signer::Machine)
+        .await
+        .unwrap();
+    assert_eq!(b.resolve("ops").await.unwrap().channel, ops);
+    a.rename(ops, Some(name("war-room")), Some("what now".into()))
+        .await
+        .unwrap();
+    b.channel(ops).await.unwrap();
+    b.follow(ops).await.unwrap();
+    // A member's epoch carries the name on; only an admin's could change it.
+    b.rotate(ops).await.unwrap();
+    for client in [&a, &b] {
+        client.rotate(ops).await.unwrap();
+        let found = client.resolve("war-room").await.unwrap();
+        assert_eq!(
+            (found.channel, found.topic.as_deref()),
+            (ops, Some("what now"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn fifty_rotations_at_once_have_one_winner_each_and_everybody_reads() {
+    let world = World::start().await;
+    let (ada, bob) = (Machine::new(), Machine::new());
+    drop(ada.register(&world, "ada").await);
+    drop(bob.register(&world, "bob").await);
+    let (a, mut a_events) = ada.session("api", 1).await;
+    let (b, mut b_events) = bob.session("web", 2).await;
+    let ops = *a
+        .create_channel(NewChannel::new(name("ops"), Visibility::Private))
+        .await
+        .unwrap()
+        .id();
+    a.add_member(ops, &name("bob"), Role::Member, Signer::Machine)
+        .await
+        .unwrap();
+    a.follow(ops).await.unwrap();
+    b.follow(ops).await.unwrap();
+    let rounds = 25;
+    let rotate = async |client: &Client| {
+        for _ in 0..rounds {
+            client.rotate(ops).await.unwrap();
+        }
+    };
+    let talk = async |client: &Client, who: &str| {
+        for n in 0..rounds {
+            say(client, ops, &format!("{who} {n}")).await.unwrap();
+        }
+    };
+    let listen = async |events: &mut mpsc::Receiver<Event>, who: &str| {
+        for n in 0..rounds {
+            let m = heard(events).await;
+            assert_eq!(m.body.text, Some(format!("{who} {n}")));
+        }
+    };
+    tokio::join!(
+        rotate(&a),
+        rotate(&b),
+        talk(&a, "ada"),
+        talk(&b, "bob"),
+        listen(&mut a_events, "bob"),
+        listen(&mut b_events, "ada"),
+    );
+    let tip = a.channel(ops).await.unwrap();
+    assert!(tip.epoch().unwrap().e > 50);
+}
