@@ -92,13 +92,21 @@ class Channel:
         """Takes bytes as the key of an epoch: what a box gave."""
         self.learn(e, lambda commit: ChannelKey(self.id, e, key, commit))
 
+    def needs_epoch(self):
+        return not self.epochs or self.stale
+
     def current(self):
         """Returns the newest epoch, if something may be said under it."""
-        if not self.epochs or self.stale:
-            raise Refused("stale_epoch: another member must begin an epoch first")
+        if self.needs_epoch():
+            raise Refused("stale_epoch: an epoch must begin first")
         return len(self.epochs)
 
-    def facts(self):
-        """Returns the index key, name and topic that the newest epoch's record seals."""
-        e = self.current()
-        return self.keys[e].open_bundle(self.epochs[e].bundle_box)
+    def holders(self):
+        """Returns who may hold the newest key: machines with their first encryption key, and owner keys
+        with nothing where history is full."""
+        holders = {}
+        for person in map(self.at, self.members):
+            holders |= {key: person.encryption[key] for key in person.machines}
+            if self.history == "full":
+                holders |= dict.fromkeys(person.owners)
+        return holders

@@ -11,7 +11,7 @@ verified and opened before it is printed, one JSON object a line.
 
 Needs the package `cryptography`. Numbers of sections are those of the document. Left out, and
 needed for daily use: reconnecting with the cursor (1, 3.2), acknowledging (3.2), who may do what in
-a channel (6.2), a new encryption key every week, bringing wraps to others and beginning epochs (9.4).
+a channel (6.2), a new encryption key every week, and bringing a key to others who lack it (9.4).
 """
 
 import argparse
@@ -27,24 +27,10 @@ import sealed
 from channel import Channel
 from signed import CONTROL, MESSAGE, RECEIPT, WHISPER, Identity
 from signed import b64, check, genesis, header_of, lp, now_ms, open_clear, open_parts, public, record
-from signed import sha, sign, sign_parts, unb64
+from signed import keys_in, sha, sign, sign_parts, unb64
 from wire import PING, Refused, WebSocket, cbor, uncbor
 
 REDEEM, JOIN = "conclave/v1/redeem", "conclave/v1/join"
-
-
-class Link:
-    """An invite: `ORIGIN/i/ID#1.SECRET.FINGERPRINT` (7)."""
-
-    def __init__(self, text):
-        address, _, fragment = text.strip().partition("#")
-        self.url, _, self.id = address.partition("/i/")
-        version, secret, fingerprint = (fragment.split(".") + ["", "", ""])[:3]
-        self.id, self.secret, self.fingerprint = unb64(self.id), unb64(secret), unb64(fingerprint)
-        self.seed = sealed.hkdf(self.secret, b"conclave/v1/invite-sign")
-        self.key = public(self.seed)
-        if version != "1" or len(self.secret) != 32 or sealed.invite_id(self.key) != self.id:
-            raise Refused("not a link that this program knows")
 
 
 class Peer:
@@ -52,7 +38,7 @@ class Peer:
         self.ws = WebSocket(url, "conclave.v2.json", timeout_s=45)
         self.keys, self.sid, self.sent = keys, secrets.token_bytes(8), collections.Counter()
         self.requests, self.events, self.link = 0, collections.deque(), link
-        self.people, self.closed, self.genesis, self.boxed = {}, [], None, None
+        self.people, self.closed, self.heard, self.box = {}, [], collections.deque(), {}
         self.cursor, self.counters, self.ids = {}, {}, set()
         self.shake_hands(user, machine, handle)
 
@@ -132,14 +118,32 @@ class Peer:
         self.channel = Channel(unb64(info["channel"]), self.known)
         if "role" not in info:
             n, head, ident = info["ctl"]["n"], unb64(info["ctl"]["hash"]), [self.ident["n"], unb64(self.ident["hash"])]
-            author = [self.user_id, self.path, "machine", public(self.keys["machine"]), ident]
             proof = ticket and [ticket.key, sign(ticket.seed, lp(JOIN) + self.channel.id + ticket.id + self.user_id
                 + struct.pack(">Q", ident[0]) + ident[1] + struct.pack(">Q", n) + head)]
-            rec = record(CONTROL, [1, "join", self.channel.id, n + 1, head, proof, *author, now_ms()], self.keys["machine"])
-            self.request("ctl_append", channel=b64(self.channel.id), rec=b64(rec))
+            self.control((n, head), "join", proof)
         for log in (b"\1" + self.channel.id, self.mailbox):
             self.cursor[log] = 0
-            self.request("subscribe", log=b64(log), after=0)
+            self.hear_up_to(log, self.request("subscribe", log=b64(log), after=0)["head"])
+        if self.user_id not in self.channel.members:
+            raise Refused("the channel's records do not make this user a member")
+
+    def control(self, after, kind, *fields, **beside):
+        """Appends a control record to the channel; returns its place."""
+        author = [self.user_id, self.path, "machine", public(self.keys["machine"]), [self.ident["n"], unb64(self.ident["hash"])]]
+        fields = [1, kind, self.channel.id, after[0] + 1, after[1], *fields, *author, now_ms()]
+        rec = record(CONTROL, fields, self.keys["machine"])
+        return self.request("ctl_append", channel=b64(self.channel.id), rec=b64(rec), **beside)["seq"]
+
+    def hear_up_to(self, log, seq):
+        """Takes what happened in a log up to an entry; what is to be shown waits for `run`."""
+        self.hear()
+        while self.cursor[log] < seq:
+            self.events.extend(event for word, event in self.receive().items() if word == "event")
+            self.hear()
+
+    def hear(self):
+        while self.events:
+            self.heard.extend(self.take(self.events.popleft()))
 
     def join(self, name):
         """Joins a public channel."""
@@ -150,15 +154,15 @@ class Peer:
         """Joins the channel that a link leads into: the one whose first record its box names (9.6)."""
         answer = self.request("invite", invite=b64(link.id))
         box = sealed.open_invite(unb64(answer["invite_box"]), link.secret, unb64(answer["channel"]["channel"]), link.id)
-        self.genesis, self.boxed = box["genesis"], box.get("key")
+        self.box = box
         if sha(unb64(answer["ctl"][0]["body"]["ctl"])) != box["genesis"]:
             raise Refused("this is not the channel of the link")
         self.enter(answer["channel"], link)
 
     def fetch_keys(self):
         """Learns what keys of the channel there are for this machine (9.4)."""
-        if self.boxed:
-            self.channel.take(self.boxed["e"], self.boxed["key"])
+        if "key" in self.box:
+            self.channel.take(self.box["key"]["e"], self.box["key"]["key"])
         holder = public(self.keys["machine"])
         wraps = self.request("wrap_fetch", channel=b64(self.channel.id), **{"from": 1}, holder=b64(holder))["wraps"]
         for wrap in reversed(wraps):
@@ -179,12 +183,50 @@ class Peer:
         log, scope, body = b"\1" + self.channel.id, self.channel.id, cbor({"text": text})
         if self.channel.mode != "e2e":
             return self.append(log, self.header(log, 0, MESSAGE, scope, 0, b""), bytes(24), body)
+        if self.channel.needs_epoch():
+            self.begin_epoch()
         e, nonce = self.channel.current(), secrets.token_bytes(24)
+        header = self.header(log, 1, MESSAGE, scope, e, b"")
+        return self.append(log, header, nonce, self.must_have(e).seal(MESSAGE, header, nonce, body))
+
+    def must_have(self, e):
         key = self.key_of(e)
         if key is None:
             raise Refused("keys_pending: no member that is online has brought the key yet")
-        header = self.header(log, 1, MESSAGE, scope, e, b"")
-        return self.append(log, header, nonce, key.seal(MESSAGE, header, nonce, body))
+        return key
+
+    def begin_epoch(self):
+        """Draws a new key, commits to it in a signed record and seals it to whoever may hold it (9.4)."""
+        channel, e = self.channel, len(self.channel.epochs) + 1
+        key, prev_box = sealed.ChannelKey(channel.id, e, secrets.token_bytes(32)), None
+        if e > 1 and channel.history == "full":
+            prev_box = key.seal_previous(self.must_have(e - 1), secrets.token_bytes(24))
+        if e - 1 in channel.keys:
+            facts = channel.keys[e - 1].open_bundle(channel.epochs[e - 1].bundle_box)
+        else:
+            facts = {name: self.box[name] for name in ("index_key", "name", "topic") if name in self.box}
+        bundle_box = key.seal_bundle(facts, secrets.token_bytes(24))
+        wraps = []
+        for holder, (generation, to) in self.newest_keys(channel.holders()).items():
+            ct = sealed.seal_wrap(key, holder, generation, to, secrets.token_bytes(32))
+            wraps.append({"to": b64(holder), "gen": generation, "sealed": b64(ct)})
+        place = e, channel.head[0], channel.root(), key.k("commit"), prev_box, bundle_box
+        seq = self.control(channel.head, "epoch", *place, wraps=wraps)
+        self.hear_up_to(b"\1" + channel.id, seq)
+        channel.take(e, key.key)
+
+    def newest_keys(self, holders):
+        """Returns generation and encryption key of each holder that has one now. `holders` names each one's
+        first key, or nothing for an owner key."""
+        found = {holder: (0, first) for holder, first in holders.items() if first}
+        for rec in self.request("ek_fetch", holders=[b64(holder) for holder in holders])["recs"]:
+            holder, generation, key, not_after = sealed.announced(unb64(rec), self.server_id)
+            if holder not in holders or (holders[holder] is None) != (generation == 0):
+                raise Refused("an encryption key of somebody else")
+            found[holder] = generation, key
+            if not_after < now_ms():
+                del found[holder]
+        return found
 
     def whisper(self, path, text):
         user, machine, handle = path.split("/")
@@ -200,12 +242,10 @@ class Peer:
         (holder,) = [key for key, name in person.machines.items() if name == machine] or [None]
         if holder is None:
             raise Refused(f"{person.name} has no machine {machine}")
-        for rec in self.request("ek_fetch", holders=[b64(holder)])["recs"]:
-            whose, _generation, key, not_after = sealed.announced(unb64(rec), self.server_id)
-            if whose != holder or not_after < now_ms():
-                raise Refused("an encryption key of somebody else, or one that is out of date")
-            return key
-        return person.encryption[holder]
+        found = self.newest_keys({holder: person.encryption[holder]})
+        if not found:
+            raise Refused(f"keys_pending: the encryption key of {person.name}/{machine} is out of date")
+        return found[holder][1]
 
     def header(self, log, suite, kind, scope, epoch, route, rkid=bytes(8)):
         ids = self.sid, self.sent[log] + 1, secrets.token_bytes(16), now_ms()
@@ -227,16 +267,24 @@ class Peer:
             self.cursor[log] = entry["seq"]
             try:
                 if "ctl" in entry["body"]:
-                    self.obey(unb64(entry["body"]["ctl"]))
+                    self.obey(unb64(entry["body"]["ctl"]), entry["seq"])
                     yield from self.show_waiting()  # a newer key leads back to older ones
                 elif "env" in entry["body"]:
                     yield from self.show(entry["seq"], self.verify(log, entry["body"]["env"]))
             except Refused as why:
                 print(f"not shown: {why}", file=sys.stderr)
 
-    def obey(self, rec):
+    def obey(self, rec, seq):
+        """Applies a control record, after those before it that a closed past keeps out of the log (3.2)."""
+        if self.channel.genesis is None and uncbor(rec[4:-64])[3] > 0:
+            page = {"next": 0, "head": seq}
+            while page["next"] < page["head"]:
+                page = self.request("ctl_fetch", channel=b64(self.channel.id), after=page["next"])
+                for entry in page["entries"]:
+                    if entry["seq"] < seq:
+                        self.channel.obey(unb64(entry["body"]["ctl"]))
         self.channel.obey(rec)
-        if self.genesis not in (None, self.channel.genesis):
+        if self.box.get("genesis", self.channel.genesis) != self.channel.genesis:
             raise Refused("this is not the channel of the link")
 
     def show(self, seq, parts):
@@ -293,9 +341,9 @@ class Peer:
         """Prints what is heard and says the lines of a file descriptor, until they end."""
         rest = b""
         while True:
-            while self.events:
-                for heard in self.take(self.events.popleft()):
-                    print(json.dumps(heard), flush=True)
+            self.hear()
+            while self.heard:
+                print(json.dumps(self.heard.popleft()), flush=True)
             ready = [self.ws.sock] if self.ws.waiting() else select.select([self.ws.sock, lines], [], [], 20)[0]
             if not ready:
                 self.ws.frame(PING)
@@ -317,15 +365,6 @@ class Peer:
             return {"kind": "refused", "why": str(why)}
 
 
-def keys_in(path):
-    """Returns the keys kept in a file, or new ones. A real client keeps its owner key elsewhere."""
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            return {name: unb64(value) for name, value in json.load(file).items()}
-    keys = {"owner": secrets.token_bytes(32), "machine": secrets.token_bytes(32), "instance": secrets.token_bytes(16)}
-    return keys | {"encryption": secrets.token_bytes(32)}
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url", nargs="?", help="the server, unless --link")
@@ -337,7 +376,7 @@ def main():
     if not (args.link or (args.url and args.channel)):
         parser.error("give a server and --channel, or --link")
     keys = keys_in(args.keys)
-    link = Link(first_line(sys.stdin.fileno())) if args.link else None
+    link = sealed.Link(first_line(sys.stdin.fileno())) if args.link else None
     peer = Peer(link.url if link else args.url, keys, args.user, link)
     if link:
         peer.join_by(link)

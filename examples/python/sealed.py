@@ -12,8 +12,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from signed import ENCRYPTION_KEY, encryption_key, lp, open_record, sha
-from wire import Refused, uncbor
+from signed import ENCRYPTION_KEY, encryption_key, lp, open_record, public, sha, unb64
+from wire import Refused, cbor, uncbor
 
 # ---- 9.1: HKDF-SHA256, XChaCha20-Poly1305, padding
 
@@ -166,8 +166,14 @@ class ChannelKey:
         """Returns the key of the epoch before, from the `prev_box` of this one's record."""
         return ChannelKey(self.channel, self.e - 1, open_box(self.k("prev"), self.previous_aad(), sealed), commit)
 
+    def seal_previous(self, previous, nonce):
+        return seal_box(self.k("prev"), nonce, self.previous_aad(), previous.key)
+
     def facts_aad(self, label):
         return lp(label) + self.channel + struct.pack(">I", self.e)
+
+    def seal_bundle(self, facts, nonce):
+        return seal_box(self.k("bundle"), nonce, self.facts_aad("conclave/v1/bundle"), pad(cbor(facts)))
 
     def open_bundle(self, sealed):
         return uncbor(unpad(open_box(self.k("bundle"), self.facts_aad("conclave/v1/bundle"), sealed)))
@@ -246,6 +252,20 @@ def invite_id(public):
 
 def open_invite(sealed, secret, channel, invite):
     return uncbor(unpad(open_box(invite_key(secret), invite_aad(channel, invite), sealed)))
+
+
+class Link:
+    """An invite: `ORIGIN/i/ID#1.SECRET.FINGERPRINT` (7 of the document)."""
+
+    def __init__(self, text):
+        address, _, fragment = text.strip().partition("#")
+        self.url, _, self.id = address.partition("/i/")
+        version, secret, fingerprint = (fragment.split(".") + ["", "", ""])[:3]
+        self.id, self.secret, self.fingerprint = unb64(self.id), unb64(secret), unb64(fingerprint)
+        self.seed = hkdf(self.secret, b"conclave/v1/invite-sign")
+        self.key = public(self.seed)
+        if version != "1" or len(self.secret) != 32 or invite_id(self.key) != self.id:
+            raise Refused("not a link that this program knows")
 
 
 def slot(index_key, name):

@@ -5,6 +5,8 @@ Numbers of sections are those of docs/protocol.md."""
 import base64
 import collections
 import hashlib
+import json
+import os
 import secrets
 import struct
 import time
@@ -77,6 +79,15 @@ def open_record(label, rec, key_at):
         raise Refused("a record that is not in its one form")
     check(fields[key_at], sig, lp(label) + lp(body), label)
     return fields
+
+
+def keys_in(path):
+    """Returns the keys kept in a file, or new ones. A real client keeps its owner key elsewhere."""
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            return {name: unb64(value) for name, value in json.load(file).items()}
+    keys = {"owner": secrets.token_bytes(32), "machine": secrets.token_bytes(32), "instance": secrets.token_bytes(16)}
+    return keys | {"encryption": secrets.token_bytes(32)}
 
 
 def genesis(server_id, user, machine, keys):

@@ -49,11 +49,10 @@ def header(vector, suite=1):
 
 def entry(vector, made, ct):
     """Compares the sealed parts, and returns them as a receiver has them: parsed and verified."""
-    (nonce, seed), expected = raw(vector, "nonce", "signer_seed"), {}
-    parts = sign_parts(seed, made, nonce, ct)
-    for part in ("header", "nonce", "ct", "sig"):
-        expected[part] = b64(*raw(vector, part))
-        same(part, parts[part], expected[part])
+    nonce, seed = raw(vector, "nonce", "signer_seed")
+    expected = {part: b64(*raw(vector, part)) for part in ("header", "nonce", "ct", "sig")}
+    for part, text in sign_parts(seed, made, nonce, ct).items():
+        same(part, text, expected[part])
     whole = sealed.lp(made) + nonce + sealed.lp(ct) + bytes.fromhex(vector["sig"])
     same("the hash of an envelope", sha(whole).hex(), vector["hash"])
     return open_parts(expected)

@@ -224,6 +224,35 @@ fn a_peer_reads_and_writes_a_sealed_channel_it_joined_by_a_link() {
     }
 }
 
+#[test]
+fn a_peer_that_joins_where_the_past_is_closed_begins_an_epoch_and_reads_from_there() {
+    let Some(python) = python("cryptography") else {
+        return;
+    };
+    let alice = Home::new();
+    let (_server, _url) = open_server(&alice);
+    let create = ["channel", "create", "ops", "--history", "since-join"];
+    alice.run(&create).ok();
+    alice.run(&["send", "ops", "before pia came"]).ok();
+    let made = alice
+        .run(&["invite", "create", "ops", "--json"])
+        .ok()
+        .json();
+    let link = made["link"].as_str().unwrap();
+    let mut pia = Peer::by_link(python, link, &alice.file("peer.keys"));
+    pia.say("under a key that python drew");
+    alice.run(&["send", "ops", "and alice has it"]).ok();
+    pia.hears("message", "alice/desk/cli", "and alice has it");
+    let heard = alice.run(&["tail", "ops", "--json"]).ok();
+    let texts = crate::world::texts(&heard);
+    let all = [
+        "before pia came",
+        "under a key that python drew",
+        "and alice has it",
+    ];
+    assert_eq!(texts, all);
+}
+
 /// Every byte that a server keeps.
 fn stored(dir: &Path) -> Vec<u8> {
     let files = std::fs::read_dir(dir).unwrap();
@@ -237,8 +266,8 @@ fn stored(dir: &Path) -> Vec<u8> {
 /// Makes an account and says in the clear what must be sealed: to the server, and to a peer.
 const WHISPER_IN_THE_CLEAR: &str = "
 import sys, json
-from peer import Peer, keys_in
-from signed import WHISPER, b64, encryption_key, seal
+from peer import Peer
+from signed import WHISPER, b64, encryption_key, keys_in, seal
 import sealed
 from wire import Refused, cbor
 peer = Peer(sys.argv[1], keys_in('no such file'), 'pia')
