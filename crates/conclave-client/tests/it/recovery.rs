@@ -5,7 +5,7 @@ use conclave_client::client::{History, NewChannel, Target};
 use conclave_client::onboard;
 use conclave_client::owner::Owner;
 use conclave_proto::body::Body;
-use conclave_proto::channel_log::Visibility;
+use conclave_proto::channel_log::{Mode, Visibility};
 use conclave_proto::link::Pin;
 use conclave_proto::reject::Code;
 use std::time::Duration;
@@ -68,4 +68,8 @@ async fn a_recovery_key_brings_an_account_back_when_every_machine_is_lost() {
         b.identity_head(me).await.unwrap()
     );
     assert!(b.ready(SOON).await.is_ok());
+    // Nobody else was ever in this sealed channel: the paper key brought its key back, and what is
+    // said now is sealed under one that the lost machine never had.
+    assert_eq!((tip.mode(), tip.epoch().unwrap().e), (Mode::E2e, 2));
+    assert!(!tip.needs_epoch());
 }

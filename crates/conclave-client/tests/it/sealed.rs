@@ -338,3 +338,117 @@ async fn fifty_rotations_at_once_have_one_winner_each_and_everybody_reads() {
     let tip = a.channel(ops).await.unwrap();
     assert!(tip.epoch().unwrap().e > 50);
 }
+
+#[tokio::test]
+async fn a_new_machine_reads_at_once_and_a_revoked_one_no_more() {
+    let world = World::start().await;
+    let (box_, desk) = (Machine::new(), Machine::new());
+    let made = box_.register(&world, "ada").await;
+    let owner = made.owner.unwrap();
+    let (a, mut a_events) = box_.session("api", 1).await;
+    let ops = *a
+        .create_channel(NewChannel::new(name("ops"), Visibility::Private))
+        .await
+        .unwrap()
+        .id();
+    say(&a, ops, "on the first machine").await.unwrap();
+    let link = a.open_enrolment().await.unwrap();
+    let key = link.secret.signing_key().invite_key();
+    let sign = async {
+        loop {
+            if let Event::Enrol(request) = a_events.recv().await.unwrap() {
+                return a.enrol(&request, &key, &owner).await.unwrap();
+            }
+        }
+    };
+    let (welcome, ()) = tokio::join!(
+        onboard::enrol(&desk.home, &link, name("desk"), "test"),
+        sign
+    );
+    welcome.unwrap().client.stop().await;
+    let (d, _d_events) = desk.session("web", 2).await;
+    // The first machine need not be there: it brought the key when it signed the new one in.
+    a.stop().await;
+    assert_eq!(d.resolve("ops").await.unwrap().channel, ops);
+    let past = d.history(ops, Past::Last, 10).await.unwrap();
+    assert_eq!(texts(&past), ["on the first machine"]);
+    let first = d.machines().await.unwrap();
+    let first = first.iter().find(|m| m.name == name("box")).unwrap().key;
+    d.revoke_machine(first, "stolen", &owner).await.unwrap();
+    let tip = d.channel(ops).await.unwrap();
+    assert_eq!(tip.epoch().unwrap().e, 2);
+    say(&d, ops, "not for the thief").await.unwrap();
+}
+
+/// Returns every file below a directory.
+fn files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push(path),
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn the_servers_disk_holds_no_text_no_private_name_and_no_topic() {
+    let mut world = World::start().await;
+    let (ada, bob) = (Machine::new(), Machine::new());
+    drop(ada.register(&world, "ada").await);
+    drop(bob.register(&world, "bob").await);
+    let (a, _a_events) = ada.session("api", 1).await;
+    let (b, mut b_events) = bob.session("web", 2).await;
+    let ops = *a
+        .create_channel(NewChannel {
+            topic: Some("canary-topic".into()),
+            ..NewChannel::new(name("canary-name"), Visibility::Private)
+        })
+        .await
+        .unwrap()
+        .id();
+    let open = *a
+        .create_channel(NewChannel::new(name("lobby"), Visibility::Public))
+        .await
+        .unwrap()
+        .id();
+    a.add_member(ops, &name("bob"), Role::Member, Signer::Machine)
+        .await
+        .unwrap();
+    b.follow(ops).await.unwrap();
+    b.follow_mailbox().await.unwrap();
+    say(&a, ops, "canary-message").await.unwrap();
+    say(&a, open, "parrot-message").await.unwrap();
+    let to = Target::Session(b.live().unwrap().path.clone());
+    a.send(to, &Body::text("canary-whisper"), 0, false)
+        .await
+        .unwrap();
+    heard(&mut b_events).await;
+    heard(&mut b_events).await;
+    a.rename(ops, Some(name("canary-again")), None)
+        .await
+        .unwrap();
+    a.invite(ops, Role::Member, 1, 60_000, Signer::Machine)
+        .await
+        .unwrap();
+    a.remove_member(ops, &name("bob"), RemoveKind::Kick)
+        .await
+        .unwrap();
+    world.down().await;
+    let mut bytes = Vec::new();
+    for file in files(world.dir()) {
+        bytes.extend(std::fs::read(file).unwrap());
+    }
+    let has = |what: &str| {
+        bytes
+            .windows(what.len())
+            .any(|part| part == what.as_bytes())
+    };
+    assert!(
+        has("parrot-message"),
+        "the search finds what is in the clear"
+    );
+    assert!(!has("canary"));
+}

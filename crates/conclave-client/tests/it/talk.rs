@@ -59,6 +59,11 @@ impl World {
         self.running.take().unwrap().shutdown().await.unwrap();
     }
 
+    /// Returns the directory of the server's data.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
     pub(crate) fn origin(&self) -> Origin {
         format!("http://127.0.0.1:{}", self.addr.port())
             .parse()
