@@ -8,11 +8,11 @@ use conclave_proto::codec;
 use conclave_proto::entry::{Envelope, Header, Kind, Parsed, Suite};
 use conclave_proto::id::{Blob, ChannelId, EnvelopeNonce, Hash, SlotId};
 use conclave_proto::key::Secret;
-use conclave_proto::limit::CIPHERTEXT_BYTES_MAX;
+use conclave_proto::limit::{CIPHERTEXT_BYTES_MAX, TEXT_BYTES_MAX};
 use conclave_proto::name::Name;
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::Sha256;
 use std::fmt;
 use subtle::ConstantTimeEq as _;
@@ -74,9 +74,17 @@ pub struct Bundle {
     /// The channel's name, where the server does not know it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
-    /// What the channel is about.
+    /// What the channel is about; none if what was sealed breaks the rule for topics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "topic")]
     pub topic: Option<String>,
+}
+
+/// Reads a topic: nobody else checked what is sealed, and it is shown to people.
+pub(crate) fn topic<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+    let fits =
+        |topic: &String| topic.len() <= TEXT_BYTES_MAX && !topic.chars().any(char::is_control);
+    Ok(Option::<String>::deserialize(d)?.filter(fits))
 }
 
 /// A channel's index key: 32 random bytes. Wiped on drop, never printed.

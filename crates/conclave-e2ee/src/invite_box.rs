@@ -23,8 +23,9 @@ pub struct InviteBox {
     /// The channel's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
-    /// What it is about.
+    /// What it is about; none if what was sealed breaks the rule for topics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "crate::channel_key::topic")]
     pub topic: Option<String>,
     /// The index key (mode `e2e`).
     #[serde(default, skip_serializing_if = "Option::is_none")]

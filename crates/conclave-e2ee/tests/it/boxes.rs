@@ -97,6 +97,35 @@ fn the_size_of_a_bundle_does_not_tell_the_length_of_the_name() {
     assert_eq!(len("a"), len("a-name-of-thirty-two-characters1"));
 }
 
+#[test]
+fn a_topic_that_is_too_long_or_would_steer_a_terminal_is_none() {
+    for (sealed, read) in [
+        ("t".repeat(512), Some("t".repeat(512))),
+        ("t".repeat(513), None),
+        ("\u{1b}[2Jall is well".into(), None),
+        ("two\nlines".into(), None),
+    ] {
+        let bundle = conclave_e2ee::Bundle {
+            topic: Some(sealed.clone()),
+            ..bundle()
+        };
+        let opened = channel_key().open_bundle(&channel_key().seal_bundle(&bundle, NONCE));
+        let opened = opened.unwrap();
+        assert_eq!(opened.topic, read);
+        assert_eq!(
+            (opened.name, opened.index_key),
+            (bundle.name, bundle.index_key)
+        );
+        let content = InviteBox {
+            topic: Some(sealed),
+            ..content()
+        };
+        let boxed = invite_box::seal(&content, &link(), &CHANNEL, &invite(), NONCE);
+        let opened = invite_box::open(&boxed, &link(), &CHANNEL, &invite()).unwrap();
+        assert_eq!((opened.topic, opened.genesis), (read, content.genesis));
+    }
+}
+
 fn link() -> LinkSecret {
     LinkSecret::new([51; 32])
 }
