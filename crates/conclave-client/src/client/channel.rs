@@ -130,9 +130,22 @@ impl Client {
         if info.role.is_none() || info.mode != Mode::E2e.as_str() {
             return Ok(());
         }
-        let look = move |core: &mut crate::core::Core| core.book.keys.bundle(&channel).cloned();
+        let (head, look) = (info.ctl.n, move |core: &mut crate::core::Core| {
+            core.book.keys.bundle(&channel).cloned()
+        });
+        // A newer record may say another name; one that is here already was perhaps never looked at.
+        let (behind, changed) = self
+            .with(move |core| {
+                let tip = core.book.tip(&channel).map(ChannelLog::head);
+                let behind = tip.is_none_or(|tip| tip.n < head);
+                (behind, core.book.refresh_bundle(&channel))
+            })
+            .await?;
+        if let Some(bundle) = changed {
+            self.replica().keep_bundle(channel, &bundle).await?;
+        }
         let mut known = self.with(look).await?;
-        if known.is_none() && !info.closed {
+        if (known.is_none() || behind) && !info.closed {
             // A channel that cannot be read now stays without a name; it is looked at again next time.
             if let Err(error) = self.fetch_keys(channel).await {
                 tracing::info!(%error, %channel, "the channel's name cannot be read");
