@@ -101,8 +101,19 @@ pub struct Draft {
 pub struct Sent {
     /// The message's id.
     pub id: MsgId,
-    /// Its place in the log; none yet if it waits in the outbox.
-    pub seq: Option<u64>,
+    /// What became of it.
+    pub state: SentState,
+}
+
+/// Where a draft is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SentState {
+    /// On the server's disk, in this place of the log.
+    Stored(u64),
+    /// In the outbox, until there is a connection.
+    Queued,
+    /// In the outbox, until the channel's key is on this machine.
+    KeysPending,
 }
 
 /// An act of moderation, or a look at what moderation made.
@@ -161,6 +172,8 @@ pub trait Fabric: Send {
     fn who(&self, channel: Option<ChannelId>) -> Later<Vec<PeerView>>;
     /// Reads history: after a seq the oldest, else the newest `max`; ascending.
     fn history(&self, channel: ChannelId, after: Option<u64>, max: usize) -> Later<Vec<Message>>;
+    /// Reads whispers with a session, both ways: the newest `max`; ascending.
+    fn whispers(&self, peer: SessionPath, max: usize) -> Later<Vec<Message>>;
     /// Finds one message.
     fn message(&self, id: MsgId) -> Later<Option<Message>>;
     /// Returns the oldest messages without a shown mark.

@@ -2,9 +2,12 @@
 //! known, which the tasks in `watch` keep.
 
 mod moderate;
+mod notice;
 mod watch;
 
-use crate::fabric::{ChannelView, Draft, Event, Fabric, Later, PeerView, Sent, ServerView, Target};
+use crate::fabric::{
+    ChannelView, Draft, Event, Fabric, Later, PeerView, Sent, SentState, ServerView, Target,
+};
 use crate::files;
 use crate::policy::{Lowered, Policy};
 use crate::state::{HomeId, Message, Place, UNREAD_MAX};
@@ -19,7 +22,7 @@ use conclave_proto::body::Body;
 use conclave_proto::channel_log::{self, Mode, Role, Visibility};
 use conclave_proto::frame::reply::ChannelInfo;
 use conclave_proto::id::{ChannelId, LogId, MsgId};
-use conclave_proto::name::Name;
+use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
 use std::collections::BTreeSet;
@@ -208,9 +211,9 @@ impl Fabric for Remote {
 
     fn send(&self, draft: Draft) -> Later<Sent> {
         self.later(|site| async move {
-            let target = match draft.target {
-                Target::Channel(id) => client::Target::Channel(id),
-                Target::Session(path) => client::Target::Session(path),
+            let (target, channel) = match draft.target {
+                Target::Channel(id) => (client::Target::Channel(id), Some(id)),
+                Target::Session(path) => (client::Target::Session(path), None),
             };
             let body = Body {
                 reply_to: draft.reply_to,
@@ -218,8 +221,13 @@ impl Fabric for Remote {
                 ..Body::text(draft.text)
             };
             let report = site.client.send(target, &body, draft.hop, false).await?;
-            let seq = report.stored.map(|(seq, _)| seq);
-            Ok(Sent { id: report.id, seq })
+            let state = match (report.stored, channel) {
+                (Some((seq, _)), _) => SentState::Stored(seq),
+                (None, Some(id)) if site.client.lacks_key(id).await? => SentState::KeysPending,
+                (None, _) => SentState::Queued,
+            };
+            let id = report.id;
+            Ok(Sent { id, state })
         })
     }
 
@@ -238,6 +246,16 @@ impl Fabric for Remote {
         let part = after.map_or(History::Last, History::After);
         self.later(move |site| async move {
             let messages = site.client.history(channel, part, count(max)).await?;
+            Ok(messages
+                .into_iter()
+                .map(|m| message(site.home, m))
+                .collect())
+        })
+    }
+
+    fn whispers(&self, peer: SessionPath, max: usize) -> Later<Vec<Message>> {
+        self.later(move |site| async move {
+            let messages = site.client.whispers(&peer, count(max)).await?;
             Ok(messages
                 .into_iter()
                 .map(|m| message(site.home, m))

@@ -294,7 +294,11 @@ impl Session {
         match event {
             Event::Message(message, age) => self.state.handle(now, Input::Arrived(message, age)),
             Event::Changed => self.refresh(home),
-            Event::Notice(word, text) => self.state.push_notice(word, &text),
+            Event::Notice(word, text) => {
+                if !self.state.notice(now, word, &text) {
+                    tracing::warn!(word, text, "too many notices of this kind");
+                }
+            }
         }
     }
 

@@ -24,6 +24,10 @@ use unread::Unread;
 const PUSHES: Budget = Budget::new(20, 60_000);
 const PUSH_BYTES: Budget = Budget::new(60_000, 60_000);
 
+/// Notices of one kind: who can cause them must not fill the agent's context, nor hide one kind behind
+/// another.
+const NOTICES: Budget = Budget::new(5, 60_000);
+
 /// How long after an announcement of waiting messages the next may come, in milliseconds.
 const ANNOUNCE_MS: u64 = 60_000;
 
@@ -75,6 +79,7 @@ pub struct State {
     guard: Guard,
     pushes: Bucket,
     push_bytes: Bucket,
+    notices: BTreeMap<&'static str, Bucket>,
     announce_at: Option<Mono>,
     announced_until: Mono,
     outputs: VecDeque<Output>,
@@ -98,6 +103,7 @@ impl State {
             guard: Guard::new(now.mono),
             pushes: Bucket::full(PUSHES, now.mono),
             push_bytes: Bucket::full(PUSH_BYTES, now.mono),
+            notices: BTreeMap::new(),
             announce_at: None,
             announced_until: now.mono,
             outputs: VecDeque::new(),
@@ -314,6 +320,19 @@ impl State {
         );
         self.unread.set_all_announced();
         self.push_notice("unread", &text);
+    }
+
+    /// Pushes what a server has to tell; what is too much of one kind is left out. Returns whether it
+    /// was pushed.
+    pub fn notice(&mut self, now: Now, word: &'static str, text: &str) -> bool {
+        let full = || Bucket::full(NOTICES, now.mono);
+        let bucket = self.notices.entry(word).or_insert_with(full);
+        if bucket.wait_ms(now.mono) > 0 {
+            return false;
+        }
+        bucket.take(1);
+        self.push_notice(word, text);
+        true
     }
 
     /// Pushes a notice of our own words.

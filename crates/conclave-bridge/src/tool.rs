@@ -211,6 +211,11 @@ const IN_CHANNEL: Arg = may(
     Kind::Text,
     "channel name; default: the home channel",
 );
+const CATCH_UP: Arg = may(
+    "channel",
+    Kind::Text,
+    "channel name, or @user/machine/session for whispers; default: the home channel",
+);
 const TEXT: Arg = need("text", Kind::Text, "the message, at most 64 KiB");
 const REPLY_TO: Arg = may("reply_to", Kind::Text, "msg_id of the message this answers");
 const USER: Arg = need("user", Kind::Text, "user name");
@@ -224,7 +229,7 @@ pub const PAGE_MAX: u64 = 100;
 
 tools! {
     SendChannel "send_channel" Emit true
-        "Send a message to everybody in a channel. Returns once the server has stored it; \"queued\" means it goes out later by itself."
+        "Send a message to everybody in a channel. Returns once the server has stored it; \"queued\" means it goes out later by itself, never in the clear."
         [IN_CHANNEL, TEXT, REPLY_TO];
     Whisper "whisper" Emit true
         "Send a message to exactly one session; it waits in the mailbox if the session is away."
@@ -239,13 +244,13 @@ tools! {
         "Return one message by id, from a byte offset: the rest of a long one."
         [need("id", Kind::Text, "msg_id"), may("offset", Kind::Number(65_536), "next_offset of the part before")];
     CatchUp "catch_up" Always false
-        "Re-read a channel's history. Marks nothing as read."
-        [IN_CHANNEL, may("since", Kind::Number(u64::MAX), "only after this seq"), may("max", Kind::Number(PAGE_MAX), "the newest so many; default 20")];
+        "Re-read a channel's history, or whispers with a session, both ways. Marks nothing as read."
+        [CATCH_UP, may("since", Kind::Number(u64::MAX), "only after this seq"), may("max", Kind::Number(PAGE_MAX), "the newest so many; default 20")];
     Who "who" Always true
         "List the sessions that are there now, and how to address them."
         [may("channel", Kind::Text, "only this channel's")];
     ListChannels "list_channels" Always false
-        "List the channels you are in, with level and unread, and the public ones you can join."
+        "List the channels you are in, with who can read them and the level, and the public ones you can join (there the server can read)."
         [];
     JoinChannel "join_channel" Always false
         "Join a public or unlisted channel by name, or follow one your user is a member of."
@@ -257,7 +262,7 @@ tools! {
         "Lower how far messages may carry: for one channel, for whispers, or for everything. It cannot raise."
         [need("level", LEVEL, ""), may("channel", Kind::Text, ""), may("whisper", Kind::Flag, "the level of whispers")];
     CreateChannel "create_channel" Always false
-        "Create a channel. The server can read channels of this version."
+        "Create a channel. Private ones are end-to-end encrypted; public and unlisted ones the server can read."
         [need("name", Kind::Text, "a-z 0-9 . _ -"), may("visibility", VISIBILITY, "default private"), may("topic", Kind::Text, "")];
     DeleteChannel "delete_channel" Admin false "Close a channel for good (its owner)." [CHANNEL];
     RenameChannel "rename_channel" Admin false "Rename a channel." [CHANNEL, need("name", Kind::Text, "the new name")];

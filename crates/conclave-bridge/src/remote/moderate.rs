@@ -7,7 +7,6 @@ use conclave_client::client::{Channel, Signer};
 use conclave_client::error::ClientError;
 use conclave_proto::channel_log::{CtlBody, RemoveKind, Role, Visibility};
 use conclave_proto::id::{ChannelId, UserId};
-use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
 use serde_json::{Value, json};
 use std::time::SystemTime;
@@ -17,9 +16,12 @@ pub(super) async fn act(site: Site, channel: ChannelId, act: Act) -> Result<Obje
     let client = &site.client;
     let facts = match act {
         Act::Delete => site.control(channel, CtlBody::Close {}).await?,
-        Act::Rename(name) => site.control(channel, meta(Some(name), None)).await?,
+        Act::Rename(name) => {
+            client.rename(channel, Some(name), None).await?;
+            Value::Null
+        }
         Act::SetVisibility(visibility) => {
-            site.control(channel, meta(None, Some(visibility))).await?;
+            site.control(channel, meta(visibility)).await?;
             json!({"visibility": visibility.as_str()})
         }
         Act::Add(user, role) => {
@@ -114,10 +116,10 @@ impl Site {
     }
 }
 
-fn meta(name: Option<Name>, visibility: Option<Visibility>) -> CtlBody {
+fn meta(visibility: Visibility) -> CtlBody {
     CtlBody::Meta {
-        visibility,
-        name,
+        visibility: Some(visibility),
+        name: None,
         name_box: None,
         topic: None,
     }

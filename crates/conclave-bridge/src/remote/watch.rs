@@ -1,7 +1,7 @@
 //! The tasks of a server: one passes the client's events on and never waits for the client, for the
 //! client waits for it; one looks again at what changed; one keeps shown marks.
 
-use super::{Mark, Site, channel_view, known_view, message};
+use super::{Mark, Site, channel_view, known_view, message, notice};
 use crate::fabric::{ChannelView, Event};
 use crate::files;
 use crate::policy::Levels;
@@ -91,19 +91,29 @@ impl Site {
                 Event::Notice("gap", text)
             }
             Told::Notice(notice) => {
-                Event::Notice(notice.kind.as_str(), format!("{}.", notice.text))
+                let place = self.place(notice.log);
+                Event::Notice(notice.kind.as_str(), notice::text(&notice, &place))
             }
             Told::Presence(_) | Told::Standing { .. } | Told::Enrol(_) => return None,
         })
     }
 
+    /// What to call a log, in a sentence.
+    fn place(&self, log: Option<LogId>) -> String {
+        match log {
+            Some(LogId::Channel(id)) => {
+                let known = self.known.borrow();
+                let found = known.view.channels.iter().find(|channel| channel.id == id);
+                found.map_or_else(|| "a channel".to_owned(), |c| format!("#{}", c.name))
+            }
+            Some(LogId::Mailbox(_)) => "the whispers to this session".to_owned(),
+            None => "this server".to_owned(),
+        }
+    }
+
     fn dropped(&self, log: LogId, reason: &Reject) -> Event {
-        let mut place = "its mailbox".to_owned();
+        let place = self.place(Some(log));
         if let LogId::Channel(id) = log {
-            let known = self.known.borrow();
-            let found = known.view.channels.iter().find(|channel| channel.id == id);
-            place = found.map_or_else(|| "a channel".to_owned(), |c| format!("#{}", c.name));
-            drop(known);
             self.set_followed(id, false);
         }
         self.look_soon();
@@ -157,6 +167,10 @@ impl Site {
     /// knows.
     pub(super) async fn look(&self) {
         let live = self.client.live();
+        // A person may have compared numbers, or accepted a change, at the command line.
+        if let Err(error) = self.client.reread_pins().await {
+            tracing::warn!(%error, "the pins were not read again");
+        }
         let levels = self.levels(live.is_some()).await;
         let channels = self.channels(live.is_some()).await;
         if let Err(error) = &channels {

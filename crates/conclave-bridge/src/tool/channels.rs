@@ -78,6 +78,7 @@ fn describe(session: &Session, home: HomeId, channel: &ChannelView, all: &[Chann
     json!({
         "channel": if twin { exact_name(channel) } else { channel.name.to_string() },
         "visibility": channel.visibility.as_str(),
+        "mode": channel.mode.as_str(),
         "server_can_read": channel.mode == Mode::Signed,
         "role": channel.role.map(Role::as_str),
         "level": session.state.level(home, Scope::Channel(channel.id)).as_str(),
@@ -165,6 +166,7 @@ fn joined(
     Ok(Answer::ok()
         .with("channel", channel.name.as_str())
         .with("visibility", channel.visibility.as_str())
+        .with("mode", channel.mode.as_str())
         .with("server_can_read", channel.mode == Mode::Signed)
         .with("level", session.state.level(home, scope).as_str()))
 }

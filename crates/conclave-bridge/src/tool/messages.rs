@@ -3,7 +3,7 @@
 use super::answer::{ANSWER_BYTES_MAX, Answer, Failure};
 use super::args::Args;
 use super::{Step, WAIT_S_MAX};
-use crate::fabric::{Draft, Sent, Target};
+use crate::fabric::{Draft, Sent, SentState, Target};
 use crate::guard::Outgoing;
 use crate::policy::Scope;
 use crate::session::Session;
@@ -100,11 +100,15 @@ fn send(
     };
     let sent = session.fabric(home)?.send(draft);
     let name = name.to_owned();
-    Ok(Step::later(sent, move |_, _, Sent { id, seq }| {
+    Ok(Step::later(sent, move |_, _, Sent { id, state }| {
         let answer = Answer::ok().with("id", id.to_string()).with("to", name);
-        match seq {
-            Some(seq) => answer.with("seq", seq).with("status", "stored"),
-            None => answer.with("status", "queued"),
+        match state {
+            SentState::Stored(seq) => answer.with("seq", seq).with("status", "stored"),
+            SentState::Queued => answer.with("status", "queued"),
+            SentState::KeysPending => answer
+                .with("status", "queued")
+                .with("note", "keys_pending")
+                .with("hint", Code::KeysPending.hint()),
         }
     }))
 }
@@ -125,12 +129,27 @@ pub(super) fn wait(session: &mut Session, now: Now, args: &Args) -> Step {
 }
 
 pub(super) fn catch_up(session: &mut Session, args: &Args) -> Result<Step, Failure> {
-    let found = session.find_channel(args)?;
-    let history =
-        session
-            .fabric(found.home)?
-            .history(found.channel.id, args.number("since"), page(args));
-    let name = found.channel.name.to_string();
+    let peer = args.text("channel").and_then(|name| name.strip_prefix('@'));
+    let (history, name) = match peer {
+        Some(path) => {
+            let peer: SessionPath = path.parse().map_err(|_| {
+                Failure::arguments("`channel` with an @ must be @user/machine/session")
+            })?;
+            if args.number("since").is_some() {
+                return Err(Failure::arguments("`since` is for channels only"));
+            }
+            let name = format!("@{peer}");
+            let home = session.find_home(args)?;
+            (session.fabric(home)?.whispers(peer, page(args)), name)
+        }
+        None => {
+            let found = session.find_channel(args)?;
+            let fabric = session.fabric(found.home)?;
+            let (id, since) = (found.channel.id, args.number("since"));
+            let name = found.channel.name.to_string();
+            (fabric.history(id, since, page(args)), name)
+        }
+    };
     Ok(Step::later(
         history,
         move |session, now, messages: Vec<Message>| {

@@ -41,6 +41,49 @@ async fn what_waits_in_the_outbox_is_said_to_be_queued() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_channels_key_is_queued_and_says_why() {
+    let mut pending = world();
+    pending.keys_pending = true;
+    let mut desk = Desk::open(pending).await;
+    let (facts, _, failed) = desk.call("send_channel", json!({"text": "hi"})).await;
+    assert!(!failed, "{facts}");
+    assert_eq!(facts["status"], "queued");
+    assert_eq!(facts["note"], "keys_pending");
+    assert_eq!(desk.fake.0.borrow().sent.len(), 1);
+}
+
+#[tokio::test]
+async fn catch_up_reads_whispers_of_one_session_and_of_no_other() {
+    let mut desk = Desk::open(world()).await;
+    let carol = Message {
+        from: "carol/desk/x".parse().unwrap(),
+        ..whisper(3, "of carol")
+    };
+    desk.fake.0.send_modify(|world| {
+        world.history = vec![message(1, "to all"), whisper(2, "between us"), carol];
+    });
+    let args = json!({"channel": "@bob/laptop/main"});
+    let (facts, text, _) = desk.call("catch_up", args).await;
+    assert_eq!(facts["channel"], "@bob/laptop/main");
+    assert!(text.contains("| between us"), "{text}");
+    assert!(
+        !text.contains("to all") && !text.contains("of carol"),
+        "{text}"
+    );
+    assert!(desk.fake.0.borrow().shown.is_empty());
+    for wrong in [
+        json!({"channel": "@bob"}),
+        json!({"channel": "@bob/laptop/main", "since": 1}),
+    ] {
+        let (facts, _, failed) = desk.call("catch_up", wrong).await;
+        assert_eq!(
+            (facts["error"].as_str(), failed),
+            (Some("invalid_arguments"), true)
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_answer_is_one_deeper_keeps_the_root_and_proves_that_its_parent_was_read() {
     let mut desk = Desk::open(world()).await;
     let parent = Message {
@@ -368,6 +411,7 @@ async fn a_session_joins_follows_and_leaves_by_name() {
     let (facts, ..) = desk.call("list_channels", json!({})).await;
     assert_eq!(facts["servers"][0]["public"], json!(["lobby"]));
     assert_eq!(facts["servers"][0]["channels"][0]["server_can_read"], true);
+    assert_eq!(facts["servers"][0]["channels"][0]["mode"], "signed");
     let (facts, _, failed) = desk.call("join_channel", json!({"channel": "lobby"})).await;
     assert_eq!((facts["level"].as_str(), failed), (Some("converse"), false));
     let (facts, _, failed) = desk

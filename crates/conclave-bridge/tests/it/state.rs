@@ -211,3 +211,15 @@ fn a_policy_file_counts_only_with_the_owners_signature() {
         (Level::Notify, Some(BadPolicy::Unsigned))
     );
 }
+
+#[test]
+fn notices_of_one_kind_do_not_drown_the_agent_or_another_kind() {
+    let mut state = state();
+    outputs(&mut state);
+    let told = (0..1_000).filter(|_| state.notice(at(1), "malformed", "An entry was dropped."));
+    let told = told.count();
+    assert!((1..=10).contains(&told), "{told}");
+    assert!(state.notice(at(1), "server_fork", "SECURITY: …"));
+    assert_eq!(outputs(&mut state).len(), told + 1);
+    assert!(state.notice(at(60_001), "malformed", "An entry was dropped."));
+}

@@ -10,7 +10,7 @@ use conclave_bridge::tool::args::Object;
 use conclave_bridge::trust::Sender;
 use conclave_proto::channel_log::{Mode, Role, Visibility};
 use conclave_proto::id::{ChannelId, LogId, MailboxId, MsgId, ServerId, UserId};
-use conclave_proto::name::Name;
+use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
 use std::ops::{Deref, DerefMut};
@@ -78,6 +78,7 @@ pub(crate) fn whisper(n: u8, text: &str) -> Message {
 pub(crate) struct World {
     pub(crate) view: ServerView,
     pub(crate) history: Vec<Message>,
+    pub(crate) keys_pending: bool,
     pub(crate) unshown: Vec<Message>,
     pub(crate) shown: Vec<MsgId>,
     pub(crate) sent: Vec<Draft>,
@@ -102,6 +103,7 @@ pub(crate) fn world() -> World {
             channels: vec![channel(OPS, "ops")],
         },
         history: Vec::new(),
+        keys_pending: false,
         unshown: Vec::new(),
         shown: Vec::new(),
         sent: Vec::new(),
@@ -188,11 +190,13 @@ impl Fabric for Fake {
     fn send(&self, draft: Draft) -> Later<Sent> {
         self.reply(move |world| {
             world.sent.push(draft);
-            let seq = world.view.online.then_some(world.sent.len() as u64);
-            Sent {
-                id: MsgId::new([200; 16]),
-                seq,
-            }
+            let state = match (world.keys_pending, world.view.online) {
+                (true, _) => SentState::KeysPending,
+                (false, true) => SentState::Stored(world.sent.len() as u64),
+                (false, false) => SentState::Queued,
+            };
+            let id = MsgId::new([200; 16]);
+            Sent { id, state }
         })
     }
     fn who(&self, _: Option<ChannelId>) -> Later<Vec<PeerView>> {
@@ -208,6 +212,18 @@ impl Fabric for Fake {
             let after = after.unwrap_or_default();
             let kept = world.history.iter().filter(|message| message.seq > after);
             kept.take(max).cloned().collect()
+        })
+    }
+    fn whispers(&self, peer: SessionPath, max: usize) -> Later<Vec<Message>> {
+        self.reply(move |world| {
+            let with = |m: &&Message| m.place == Place::Whisper && m.from == peer;
+            world
+                .history
+                .iter()
+                .filter(with)
+                .take(max)
+                .cloned()
+                .collect()
         })
     }
     fn message(&self, id: MsgId) -> Later<Option<Message>> {
