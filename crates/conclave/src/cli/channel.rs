@@ -4,7 +4,7 @@ use super::Context;
 use super::open::{self, Target};
 use crate::error::CliError;
 use conclave_client::client::{NewChannel, Signer};
-use conclave_proto::channel_log::{CtlBody, History, Visibility};
+use conclave_proto::channel_log::{CtlBody, History, Mode, Visibility};
 use conclave_proto::frame::reply::ChannelInfo;
 use conclave_proto::name::Name;
 use serde_json::{Value, json};
@@ -20,6 +20,24 @@ pub(crate) enum Visible {
     Private,
 }
 
+/// Who can read a channel; fixed when it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Readable {
+    /// End-to-end encrypted: members only
+    E2e,
+    /// Signed: members, and the server
+    Signed,
+}
+
+/// What somebody who joins later can read; fixed when a channel is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Past {
+    /// Everything that is kept
+    Full,
+    /// Only what is said from then on
+    SinceJoin,
+}
+
 /// What can be done with channels.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -30,6 +48,12 @@ pub(crate) enum Command {
         /// Who can see and enter it
         #[arg(long, value_enum, default_value_t = Visible::Private)]
         visibility: Visible,
+        /// Who can read it, for ever [default: e2e if private, else signed]
+        #[arg(long, value_enum)]
+        mode: Option<Readable>,
+        /// What who joins later can read, for ever
+        #[arg(long, value_enum, default_value_t = Past::Full)]
+        history: Past,
         /// Say what it is about
         #[arg(long, value_name = "TEXT")]
         topic: Option<String>,
@@ -62,6 +86,16 @@ pub(crate) enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// Give an end-to-end encrypted channel a new key now
+    Rotate {
+        /// The channel
+        channel: String,
+        /// Go on although the old key is lost: who joins later cannot read what was said before
+        #[arg(long)]
+        without_past: bool,
+        #[command(flatten)]
+        target: Target,
+    },
     /// List the channels you can see on a server
     List {
         #[command(flatten)]
@@ -75,30 +109,19 @@ pub(crate) async fn run(cx: &Context, command: Command) -> Result<(), CliError> 
         Command::Create {
             name,
             visibility,
+            mode,
+            history,
             topic,
             target,
         } => {
-            let name = Name::claim(name.trim_start_matches('#'))?;
-            let made = open::with(cx, &target, async |client| {
-                Ok(client
-                    .create_channel(NewChannel {
-                        name,
-                        visibility: visibility.into(),
-                        mode: None,
-                        history: History::Full,
-                        topic,
-                    })
-                    .await?)
-            })
-            .await?;
-            let (name, word) = (made.name(), made.visibility().as_str());
-            let text = format!(
-                "created #{} ({word}; signed: the server can read)",
-                called(name)
-            );
-            let object = json!({"id": made.id(), "name": name, "visibility": word, "mode": made.mode().as_str()});
-            cx.out.result(text, &json!({"channel": object}));
-            Ok(())
+            let new = NewChannel {
+                name: Name::claim(name.trim_start_matches('#'))?,
+                visibility: visibility.into(),
+                mode: mode.map(Mode::from),
+                history: history.into(),
+                topic,
+            };
+            create(cx, &target, new).await
         }
         Command::Delete { channel, target } => {
             open::with(cx, &target, async |client| {
@@ -120,8 +143,11 @@ pub(crate) async fn run(cx: &Context, command: Command) -> Result<(), CliError> 
             target,
         } => {
             let name = Name::claim(name.trim_start_matches('#'))?;
-            let meta = meta(Some(name.clone()), None);
-            change(cx, &target, &channel, meta).await?;
+            open::with(cx, &target, async |client| {
+                let channel = client.resolve(&channel).await?.channel;
+                Ok(client.rename(channel, Some(name.clone()), None).await?)
+            })
+            .await?;
             cx.out.result(
                 format_args!("{channel} is #{name} now"),
                 &json!({"name": name}),
@@ -134,8 +160,17 @@ pub(crate) async fn run(cx: &Context, command: Command) -> Result<(), CliError> 
             target,
         } => {
             let visibility = Visibility::from(visibility);
-            let meta = meta(None, Some(visibility));
-            change(cx, &target, &channel, meta).await?;
+            let meta = CtlBody::Meta {
+                visibility: Some(visibility),
+                name: None,
+                name_box: None,
+                topic: None,
+            };
+            open::with(cx, &target, async |client| {
+                let channel = client.resolve(&channel).await?.channel;
+                Ok(client.control(channel, meta, Signer::Machine).await?)
+            })
+            .await?;
             let word = visibility.as_str();
             cx.out.result(
                 format_args!("{channel} is {word} now"),
@@ -143,6 +178,11 @@ pub(crate) async fn run(cx: &Context, command: Command) -> Result<(), CliError> 
             );
             Ok(())
         }
+        Command::Rotate {
+            channel,
+            without_past,
+            target,
+        } => rotate(cx, &target, &channel, without_past).await,
         Command::List { target } => {
             let channels =
                 open::with(cx, &target, async |client| Ok(client.channels().await?)).await?;
@@ -152,28 +192,41 @@ pub(crate) async fn run(cx: &Context, command: Command) -> Result<(), CliError> 
     }
 }
 
-async fn change(
+async fn create(cx: &Context, target: &Target, new: NewChannel) -> Result<(), CliError> {
+    let made = open::with(cx, target, async |client| {
+        Ok(client.create_channel(new).await?)
+    })
+    .await?;
+    let name = called(made.name());
+    let mode = made.mode().as_str();
+    let text = format!("created #{name} ({}; {})", made.visibility(), readers(mode));
+    let object = json!({
+        "id": made.id(), "name": made.name(), "visibility": made.visibility().as_str(),
+        "mode": mode, "history": made.history().as_str(),
+    });
+    cx.out.result(text, &json!({"channel": object}));
+    Ok(())
+}
+
+async fn rotate(
     cx: &Context,
     target: &Target,
     channel: &str,
-    meta: CtlBody,
+    without_past: bool,
 ) -> Result<(), CliError> {
-    open::with(cx, target, async |client| {
-        let channel = client.resolve(channel).await?.channel;
-        client.control(channel, meta, Signer::Machine).await?;
-        Ok(())
+    let epoch = open::with(cx, target, async |client| {
+        let id = client.resolve(channel).await?.channel;
+        Ok(match without_past {
+            true => client.rotate_without_past(id).await?,
+            false => client.rotate(id).await?,
+        })
     })
-    .await
-}
-
-/// What changes; the rest stays.
-const fn meta(name: Option<Name>, visibility: Option<Visibility>) -> CtlBody {
-    CtlBody::Meta {
-        visibility,
-        name,
-        name_box: None,
-        topic: None,
-    }
+    .await?;
+    cx.out.result(
+        format_args!("{channel} has a new key (epoch {epoch})"),
+        &json!({"epoch": epoch}),
+    );
+    Ok(())
 }
 
 /// Prints channels.
@@ -201,7 +254,7 @@ fn table(cx: &Context, channels: &[ChannelInfo], object: &Value) {
         [
             format!("#{}", called(c.name.as_ref())),
             c.visibility.clone(),
-            readable(c).to_owned(),
+            readers(&c.mode).to_owned(),
             c.role.clone().unwrap_or_else(|| "-".to_owned()),
             c.members.to_string(),
             topic,
@@ -233,11 +286,12 @@ pub(super) fn called(name: Option<&Name>) -> &str {
     name.map_or("?", Name::as_str)
 }
 
-fn readable(channel: &ChannelInfo) -> &'static str {
-    if channel.mode == "signed" {
-        "members, server"
-    } else {
-        "members"
+/// Who can read a channel of a mode, in words; of a mode that is not known, nothing good is said.
+pub(super) fn readers(mode: &str) -> &'static str {
+    match Mode::from_word(mode) {
+        Some(Mode::E2e) => "end-to-end encrypted",
+        Some(Mode::Signed) => "signed: the server can read",
+        None => "a mode that this version does not know",
     }
 }
 
@@ -247,6 +301,24 @@ impl From<Visible> for Visibility {
             Visible::Public => Self::Public,
             Visible::Unlisted => Self::Unlisted,
             Visible::Private => Self::Private,
+        }
+    }
+}
+
+impl From<Readable> for Mode {
+    fn from(readable: Readable) -> Self {
+        match readable {
+            Readable::E2e => Self::E2e,
+            Readable::Signed => Self::Signed,
+        }
+    }
+}
+
+impl From<Past> for History {
+    fn from(past: Past) -> Self {
+        match past {
+            Past::Full => Self::Full,
+            Past::SinceJoin => Self::SinceJoin,
         }
     }
 }

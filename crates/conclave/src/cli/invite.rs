@@ -7,6 +7,7 @@ use crate::error::CliError;
 use crate::text::{Span, moment, now};
 use conclave_client::client::Signer;
 use conclave_proto::admin::AdminBody;
+use conclave_proto::channel_log::History;
 use conclave_proto::frame::reply::ServerInvite;
 use conclave_proto::id::InviteId;
 use conclave_proto::invite::Link;
@@ -71,18 +72,25 @@ pub(crate) async fn run(cx: &Context, command: Command) -> Result<(), CliError> 
             owner,
         } => {
             let role = open::role(&role)?;
-            let link =
+            let (link, past) =
                 owner::if_needed(cx, &target, &owner, async |client, signer| match &channel {
                     Some(name) => {
                         let channel = client.resolve(name).await?.channel;
-                        client.invite(channel, role, uses, expires.ms, signer).await
+                        let link = client.invite(channel, role, uses, expires.ms, signer);
+                        let link = link.await?;
+                        Ok((link, Some(client.channel(channel).await?.history())))
                     }
-                    None => client.invite_to_server(uses, expires.ms).await,
+                    None => Ok((client.invite_to_server(uses, expires.ms).await?, None)),
                 })
                 .await?;
             let (home, server) = open::server(cx, &target)?;
             home.keep_link(&server.id, &link)?;
             say_link(cx, &link);
+            if !cx.out.is_json() && past == Some(History::Full) {
+                cx.out.talk(
+                    "It hands over everything the channel has said so far and that is still kept.",
+                );
+            }
             Ok(())
         }
         Command::List {

@@ -130,7 +130,9 @@ fn say(cx: &Context, server: Option<&Profile>, joined: Option<&Channel>, object:
         ));
     }
     if let Some(joined) = joined {
-        words.push(format!("joined #{}", channel::called(joined.name())));
+        let name = channel::called(joined.name());
+        let readers = channel::readers(joined.mode().as_str());
+        words.push(format!("joined #{name} ({readers})"));
     }
     cx.out.result(words.join("; "), object);
     if !cx.out.is_json() && server.is_some() {

@@ -25,9 +25,10 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Result<(), CliError> {
         let name = open::name(&server);
         let digits = fingerprint(&server.id, &account.user_id);
         let key = own.signing.machine_key();
+        let generation = own.encryption.last().map(|key| key.number);
         objects.push(json!({
             "server": name, "user": account.user, "fingerprint": digits, "machine": account.machine,
-            "key": key,
+            "key": key, "encryption_generation": generation,
         }));
         rows.push([
             name,

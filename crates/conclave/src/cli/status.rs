@@ -10,6 +10,7 @@ use conclave_client::home::{Home, Profile};
 use conclave_client::owner::Owner;
 use conclave_client::replica::feed::FeedInfo;
 use conclave_client::{Client, Session};
+use conclave_proto::channel_log::Mode;
 use conclave_proto::id::LogId;
 use conclave_proto::name::CLI_HANDLE;
 use serde_json::{Value, json};
@@ -36,12 +37,19 @@ enum Connection {
     NoAccount,
 }
 
+/// What to call a log, and who can read it.
+#[derive(Clone)]
+struct Place {
+    name: String,
+    mode: Mode,
+}
+
 /// What one handle of this machine has read and has to send.
 #[derive(Default)]
 struct Handle {
     /// Whether the server has a session of it now; unknown without a connection.
     live: Option<&'static str>,
-    feeds: Vec<(String, FeedInfo)>,
+    feeds: Vec<(Place, FeedInfo)>,
     waiting: u64,
 }
 
@@ -98,17 +106,24 @@ async fn look(home: &Home, server: Profile) -> Result<Known, CliError> {
         .known_channels()
         .await?
         .iter()
-        .map(|log| (*log.id(), format!("#{}", channel::called(log.name()))))
+        .map(|log| {
+            let name = format!("#{}", channel::called(log.name()));
+            let mode = log.mode();
+            (*log.id(), Place { name, mode })
+        })
         .collect();
     for feed in client.feeds().await? {
-        let name = match &feed.log {
+        let place = match &feed.log {
             LogId::Channel(id) => names.get(id).cloned(),
-            LogId::Mailbox(_) => Some("whispers".to_owned()),
+            LogId::Mailbox(_) => Some(Place {
+                name: "whispers".to_owned(),
+                mode: Mode::E2e,
+            }),
         };
         // A channel that this user has left is of no interest any more.
-        let Some(name) = name else { continue };
+        let Some(place) = place else { continue };
         let handle = known.sessions.entry(feed.handle.clone()).or_default();
-        handle.feeds.push((name, feed));
+        handle.feeds.push((place, feed));
     }
     for (handle, waiting) in client.waiting().await? {
         known.sessions.entry(handle).or_default().waiting = waiting;
@@ -153,7 +168,10 @@ fn show_sessions(cx: &Context, known: &[Known]) {
         .iter()
         .flat_map(|k| k.sessions.iter().map(move |s| (k, s)))
     {
-        let read = |(name, feed): &(String, FeedInfo)| format!("{name} {}", feed.cursor);
+        let read = |(place, feed): &(Place, FeedInfo)| match place.mode {
+            Mode::E2e => format!("{} {}", place.name, feed.cursor),
+            Mode::Signed => format!("{} {} (server can read)", place.name, feed.cursor),
+        };
         let read: Vec<_> = handle.feeds.iter().map(read).collect();
         rows.push([
             name.clone(),
@@ -209,7 +227,7 @@ fn object(known: &Known) -> Value {
         }
         Connection::NoAccount => json!({"state": "no_account"}),
     };
-    let feed = |(name, feed): &(String, FeedInfo)| json!({"log": name, "cursor": feed.cursor, "unread": feed.unread});
+    let feed = |(place, feed): &(Place, FeedInfo)| json!({"log": place.name, "mode": place.mode.as_str(), "cursor": feed.cursor, "unread": feed.unread});
     let session = |(name, handle): (&String, &Handle)| {
         json!({
             "handle": name, "state": state(known, handle), "unread": handle.unread(),

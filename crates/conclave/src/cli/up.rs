@@ -4,6 +4,7 @@ mod agent;
 mod demo;
 
 use super::Context;
+use super::channel;
 use super::join;
 use super::open;
 use super::owner::{self, OwnerArgs};
@@ -113,7 +114,7 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
     let general = general(&client).await?;
     let link = link(&home, &entry, &client, &general).await?;
     client.stop().await;
-    announce(cx, &entry, lan, &link);
+    announce(cx, &entry, lan, &general, &link);
     ended.await;
     running.shutdown().await.map_err(serve::stopped)
 }
@@ -198,13 +199,13 @@ async fn link(
     Ok(link)
 }
 
-fn announce(cx: &Context, entry: &Profile, lan: bool, link: &Link) {
+fn announce(cx: &Context, entry: &Profile, lan: bool, general: &Channel, link: &Link) {
     let origin = open::name(entry);
     let account = entry.user.as_ref();
     let object = json!({
         "url": origin, "server_id": entry.id, "fingerprint": entry.key.fingerprint(),
         "user": account.map(|a| &a.user), "machine": account.map(|a| &a.machine),
-        "channel": "general", "link": link.to_string(), "connect": connect_command(),
+        "channel": "general", "mode": general.mode().as_str(), "link": link.to_string(), "connect": connect_command(),
     });
     let you = account.map_or_else(String::new, |a| format!("{}/{}", a.user, a.machine));
     let invite = match lan {
@@ -215,10 +216,12 @@ fn announce(cx: &Context, entry: &Profile, lan: bool, link: &Link) {
         }
     };
     let text = format!(
-        "\nServer   {origin}   (key {})\nYou      {you}\nChannel  #general (private; signed: the server can read)\n\n\
+        "\nServer   {origin}   (key {})\nYou      {you}\nChannel  #general ({}; {})\n\n\
          {}\n\n{invite}\n\n  {link}\n\n\
          Serving. Ctrl-C ends it; `conclave up` resumes.",
         entry.key.fingerprint(),
+        general.visibility(),
+        channel::readers(general.mode().as_str()),
         connect_line(),
     );
     cx.out.result(text, &object);

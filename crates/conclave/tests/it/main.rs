@@ -11,6 +11,7 @@ mod members;
 mod offline;
 mod python;
 mod refusals;
+mod sealed;
 mod talk;
 mod tls;
 mod verify;
