@@ -264,7 +264,7 @@ fn table(cx: &Context, channels: &[ChannelInfo], object: &Value) {
     let head = [
         "channel",
         "visibility",
-        "who can read",
+        "mode",
         "you are",
         "members",
         "topic",

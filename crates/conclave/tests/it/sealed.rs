@@ -214,3 +214,29 @@ fn whispers_are_read_again_both_ways() {
         assert!(ping.is_some() && ping < pong, "{text}");
     }
 }
+
+#[test]
+fn what_is_said_before_the_key_came_waits_and_goes_out_sealed_when_it_comes() {
+    let up = Up::start();
+    // The key that the link carries is not the newest any more, and nobody is there to bring that.
+    run(&up.home, &["channel", "rotate", "general"]);
+    let bob = up.guest("bob", up.link());
+    let mut b = Session::start(&bob, "web");
+    b.must("join_channel", json!({"channel": "general"}));
+    let answer = b.must(
+        "send_channel",
+        json!({"channel": "general", "text": SECRET}),
+    );
+    assert!(answer.contains(r#""status":"queued""#), "{answer}");
+    assert!(answer.contains(r#""note":"keys_pending""#), "{answer}");
+    let told = b.hear();
+    assert_eq!(told["meta"]["notice"], "keys_pending", "{told}");
+    let mut a = Session::start(&up.home, "api");
+    a.must("join_channel", json!({"channel": "general"}));
+    let heard = a.hear();
+    assert!(
+        heard["content"].as_str().unwrap().contains(SECRET),
+        "{heard}"
+    );
+    assert!(!server_has(&up, SECRET));
+}

@@ -81,7 +81,7 @@ pub(super) async fn run(cx: &Context) -> Result<(), CliError> {
             text.push_str(&format!("      {line}\n"));
         }
     }
-    text.push_str("\nEvery message was signed by its sender's machine, stored before it was acknowledged, and shown once.\nNow for real: `conclave up`");
+    text.push_str("\nEvery message was sealed end to end, signed by its sender's machine, stored before it was acknowledged, and shown once.\nNow for real: `conclave up`");
     cx.out.result(text, &json!({"deliveries": deliveries}));
     Ok(())
 }
