@@ -5,7 +5,7 @@ use crate::world::{Peer, Person, SERVER, World, code, hello, name, settings};
 use conclave_proto::admin::{Act, AdminBody};
 use conclave_proto::body::Head;
 use conclave_proto::channel_log::{Ctl, CtlBody, RemoveKind, Role, Visibility};
-use conclave_proto::entry::{Envelope, Header};
+use conclave_proto::entry::{Envelope, Header, Route, Suite};
 use conclave_proto::frame::op::{
     AdminAct, Append, CtlAppend, CtlFetch, EnrolOpen, IdentFetch, KickSession, Nothing, Op, Page,
     Read, Subscribe,
@@ -124,6 +124,30 @@ fn a_header_that_names_something_else_than_the_session_and_log_is_refused() {
         s.world.append(&mut s.bob.1, LOG, env).is_ok(),
         "the honest one still goes in"
     );
+}
+
+#[test]
+fn a_whisper_or_receipt_that_is_not_sealed_is_refused_and_so_is_one_with_an_epoch() {
+    let mut s = scene();
+    let (machine, conn) = (s.bob.0.machine.clone(), s.bob.1.conn);
+    let (to, log) = (s.ana.1.ready.path.clone(), s.ana.1.ready.mailbox.unwrap());
+    let server = ChannelId::from_slice(&SERVER.as_bytes()[..ChannelId::LEN]).unwrap();
+    for route in [Route::Whisper(to.clone()), Route::Receipt(to)] {
+        let sealed = s
+            .bob
+            .1
+            .envelope(log, server, route, "sealed, as far as one can see");
+        for (suite, epoch, expected) in [
+            (Suite::Clear, 0, Code::Mode),
+            (Suite::One, 1, Code::Malformed),
+        ] {
+            let other = with(&sealed, &machine, |h| (h.suite, h.epoch) = (suite, epoch));
+            let op = Op::Append(Append { log, env: other });
+            assert_eq!(code(s.world.request(conn, op)), expected);
+        }
+        let op = Op::Append(Append { log, env: sealed });
+        assert!(s.world.request(conn, op).is_ok());
+    }
 }
 
 #[test]

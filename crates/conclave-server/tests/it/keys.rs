@@ -236,6 +236,41 @@ fn nobody_announces_a_key_of_somebody_else_or_for_too_long() {
 }
 
 #[test]
+fn a_machine_announces_for_itself_and_not_for_another_one_of_its_user() {
+    let mut r = full();
+    let at = r.ana.1.clone();
+    let fresh = Secret::from_seed(&[71; 32]);
+    let ek = EncryptionKey::new([8; 32]);
+    let claim = MachineClaim::enrol(&r.ana.0.id(), name("tower"), ek, &fresh);
+    let (caps, owner) = (Cap::default_set(), &r.ana.0.owner);
+    let rec = build::add_machine(&r.ana.0.log, claim, caps, owner, UnixMs(2));
+    let rec = rec.bytes().clone();
+    let op = Op::IdentAppend(IdentAppend { rec });
+    r.world.request(at.conn, op).unwrap();
+    let rec = Announcement::sign_machine(SERVER, &fresh, 1, ek, UnixMs(9_000_000));
+    let rec = rec.bytes().clone();
+    assert_eq!(code(publish(&mut r.world, &at, &rec)), Code::Unauthorized);
+}
+
+#[test]
+fn below_the_disk_floor_no_keys_are_taken_and_those_there_are_still_given() {
+    let mut rules = settings();
+    rules.disk_floor_bytes = 1_000;
+    let world = World::with(rules, Box::new(MemoryStore::new()));
+    let mut r = room(world, History::Full);
+    let (at, ana, bob) = (r.ana.1.clone(), machine(&r.ana.0), machine(&r.bob.0));
+    r.rotate(&[ana]).unwrap();
+    r.world.state.has_free(Some(999));
+    assert_eq!(refused(r.put(&at, 1, 1, &[bob])), Code::StorageFull);
+    let rec = announce(&r.ana.0, 1, 1);
+    assert_eq!(code(publish(&mut r.world, &at, &rec)), Code::StorageFull);
+    assert_eq!(r.fetch(&at, ana), [(1, 1)]);
+    r.world.state.has_free(Some(1_000));
+    r.put(&at, 1, 1, &[bob]).unwrap();
+    publish(&mut r.world, &at, &rec).unwrap();
+}
+
+#[test]
 fn announced_keys_are_told_in_the_order_asked_for_to_who_may_know_their_holders() {
     let mut r = full();
     let (at, bt) = (r.ana.1.clone(), r.bob.1.clone());
@@ -428,7 +463,10 @@ fn those_are_asked_who_have_the_key_if_anybody_has() {
     r.rotate(&[]).unwrap();
     r.follow(&at);
     r.follow(&et);
+    let second = r.world.join_session(&r.bob.0, "second", 2);
+    r.follow(&second);
     r.fetch(&bt, bob);
+    assert_eq!(r.wanted(&second), 0, "it is of the same machine");
     assert_eq!((r.wanted(&at), r.wanted(&et)), (1, 1), "nobody is known to");
     r.put(&at, 1, 1, &[machine(&r.ana.0)]).unwrap();
     r.world.pass(1_000);

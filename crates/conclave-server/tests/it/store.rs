@@ -454,6 +454,15 @@ fn only_a_later_generation_replaces_an_announced_key() {
             assert_eq!(rows[0].generation, kept);
             assert_eq!(rows[0].rec, Blob::from(format!("1 {kept}").as_bytes()));
         }
+        let Write::Announcement(mut other) = key(1, 3) else {
+            panic!("an announcement");
+        };
+        other.rec = Blob::from(&b"of the same generation"[..]);
+        one(store, 1, Write::Announcement(other));
+        assert_eq!(
+            store.load().unwrap().announcements[0].rec,
+            Blob::from(&b"1 3"[..])
+        );
     });
 }
 
