@@ -182,6 +182,18 @@ impl Book {
         self.names.insert(name, pin);
     }
 
+    /// Notes whom a server shows a name to stand for, beside whom it was pinned to. What a person said
+    /// of the pinned user stays; so does the alarm once it was another.
+    pub fn shown(&mut self, name: Name, pinned: UserId, shown: UserId) {
+        let before = self.pinned(&name).filter(|pin| pin.user == pinned);
+        let pin = NamePin {
+            user: pinned,
+            verified: before.is_some_and(|pin| pin.verified),
+            changed: pinned != shown || before.is_some_and(|pin| pin.changed),
+        };
+        self.pin(name, pin);
+    }
+
     /// Returns who a name stands for.
     #[must_use]
     pub fn pinned(&self, name: &Name) -> Option<NamePin> {

@@ -5,6 +5,9 @@
 
 pub mod admin;
 pub mod channel;
+pub mod control;
+pub mod entry;
+pub mod find;
 pub mod keys;
 pub mod machine;
 pub mod read;
@@ -353,8 +356,16 @@ impl Client {
         let Reply::User(info) = self.request(op).await? else {
             return Err(ClientError::Answer);
         };
+        // A name is worth what the identity behind it says of itself.
+        self.learn(info.user_id).await?;
+        if self.name_of(info.user_id).await?.as_ref() != Some(name) {
+            return Err(ClientError::Answer);
+        }
         let pinned = self.pin(name.clone(), info.user_id).await?;
-        if pinned != info.user_id {
+        let lookup = name.clone();
+        let pin = self.with(move |core| core.book.pinned(&lookup)).await?;
+        // Once it was another's, only a person lifts the alarm.
+        if pin.is_none_or(|pin| pin.changed) {
             return Err(ClientError::PinChanged {
                 what: "user",
                 name: name.to_string(),
@@ -362,7 +373,6 @@ impl Client {
                 presented: info.user_id.to_string(),
             });
         }
-        self.learn(info.user_id).await?;
         Ok(info.user_id)
     }
 
@@ -411,21 +421,8 @@ impl Client {
 
     async fn pin(&self, name: Name, user: UserId) -> Result<UserId, ClientError> {
         let pinned = self.info.replica.pin_name(name.clone(), user).await?;
-        self.with(move |core| {
-            let before = core.book.pinned(&name);
-            // Who was compared is a user, not a name.
-            let verified = before.is_some_and(|pin| pin.verified && pin.user == pinned);
-            let changed = pinned != user;
-            core.book.pin(
-                name,
-                NamePin {
-                    user: pinned,
-                    verified,
-                    changed,
-                },
-            );
-        })
-        .await?;
+        self.with(move |core| core.book.shown(name, pinned, user))
+            .await?;
         Ok(pinned)
     }
 

@@ -7,7 +7,7 @@ pub(crate) mod errand;
 mod feed;
 pub(crate) mod sending;
 
-use crate::book::{Book, NamePin, Need};
+use crate::book::{Book, Need};
 use crate::error::ClientError;
 use crate::event::{Event, Status};
 use crate::link::Driver;
@@ -341,16 +341,7 @@ impl Core {
             return Ok(user);
         }
         let pinned = self.replica.pin_name(name.clone(), user).await?;
-        let changed = pinned != user;
-        let verified = self.book.pinned(&name).is_some_and(|pin| pin.verified);
-        self.book.pin(
-            name,
-            NamePin {
-                user: pinned,
-                verified,
-                changed,
-            },
-        );
+        self.book.shown(name, pinned, user);
         Ok(pinned)
     }
 
