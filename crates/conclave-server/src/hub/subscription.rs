@@ -146,8 +146,10 @@ impl HubState {
     /// Ends what a user follows without being a member any more.
     pub(super) fn end_strangers(&mut self, user: UserId) {
         let mut ended = Vec::new();
-        for (conn, c) in &self.conns {
+        for (conn, c) in &mut self.conns {
             if c.session.as_ref().is_some_and(|s| s.user == user) {
+                // Having been a member is no right to read on who is one.
+                c.shown.retain(|id| self.dir.visible(id, &user).is_some());
                 ended.extend(c.subs.keys().filter_map(|log| match log {
                     LogId::Channel(id) if self.dir.joined(id, &user).is_err() => {
                         Some((*conn, *log))

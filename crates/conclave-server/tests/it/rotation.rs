@@ -376,8 +376,13 @@ fn removed_members_banned_ones_and_spent_links_stay_out() {
     let (bob, eve, mia) = (r.bob.1.clone(), peer(&mut r, 30), peer(&mut r, 40));
     let link = Secret::from_seed(&[90; 32]);
     r.rotate(&[machine(&r.ana.0), machine(&r.bob.0)]).unwrap();
+    let channel = *r.log().id();
+    let ctl = Op::CtlFetch(CtlFetch { channel, after: 0 });
+    assert!(r.world.request(bob.conn, ctl.clone()).is_ok());
     // A removed member keeps sending, to the old epoch and the new one.
     r.remove(r.bob.0.id(), RemoveKind::Ban);
+    // What it could read as a member it cannot any more, on the same connection either.
+    assert_eq!(world::code(r.world.request(bob.conn, ctl)), Code::NotFound);
     r.rotate(&[machine(&r.ana.0)]).unwrap();
     for e in [1, 2] {
         let sent = r.send(&bob, entry(&bob, e, 1, "still here"));
