@@ -3,10 +3,19 @@
 use crate::talk::{Machine, SOON, World, name};
 use conclave_client::client::{Client, History as Past, NewChannel, Signer, Target};
 use conclave_client::event::{Event, NoticeKind, VerifiedMessage};
+use conclave_client::keystore::{Generation, MachineKeys};
 use conclave_client::onboard;
+use conclave_client::replica::Replica;
+use conclave_e2ee::{ChannelKey, Place, wrap};
 use conclave_proto::body::Body;
 use conclave_proto::channel_log::{History, Mode, RemoveKind, Role, Visibility};
-use conclave_proto::id::ChannelId;
+use conclave_proto::entry::EntryBody;
+use conclave_proto::frame::op::Wrap;
+use conclave_proto::frame::reply::EpochWrap;
+use conclave_proto::id::{ChannelId, LogId};
+use conclave_proto::key::HolderKey;
+use conclave_server::store::sqlite::SqliteStore;
+use conclave_server::store::{Page, PageQuery, Read as _, Select};
 use tokio::sync::mpsc;
 
 async fn say(client: &Client, channel: ChannelId, text: &str) -> Option<u64> {
@@ -97,7 +106,7 @@ async fn a_private_channel_is_sealed_and_a_joiner_by_link_needs_nobody_online() 
 
 #[tokio::test]
 async fn a_kicked_member_cannot_open_what_follows_with_all_it_kept() {
-    let world = World::start().await;
+    let mut world = World::start().await;
     let (ada, bob, eve) = (Machine::new(), Machine::new(), Machine::new());
     for (machine, user) in [(&ada, "ada"), (&bob, "bob"), (&eve, "eve")] {
         drop(machine.register(&world, user).await);
@@ -131,15 +140,70 @@ async fn a_kicked_member_cannot_open_what_follows_with_all_it_kept() {
     let past = b.history(ops, Past::Last, 10).await.unwrap();
     assert_eq!(texts(&past), ["all of us", "without eve"]);
 
-    // Eve's own store, opened by hand, holds the first key only.
+    // Eve keeps all she had, and gets the server's whole database: every entry and every wrap.
     let id = eve.home.servers().unwrap().pop().unwrap().id;
     let file = eve.home.server_dir(&id).join("replica.sqlite");
-    let replica = conclave_client::replica::Replica::open(&file)
-        .await
-        .unwrap();
-    let keys = replica.channel_keys(Some(ops)).await.unwrap();
-    let epochs: Vec<u32> = keys.iter().map(|key| key.place().e).collect();
-    assert_eq!(epochs, [1]);
+    let replica = Replica::open(&file).await.unwrap();
+    let kept = replica.channel_keys(Some(ops)).await.unwrap();
+    let own = MachineKeys::load(&eve.home, &id).unwrap().unwrap();
+    let everybody = a.channel(ops).await.unwrap();
+    world.down().await;
+    let mut store = SqliteStore::open(&world.dir().join("data/conclave.db")).unwrap();
+    let log = LogId::Channel(ops);
+    let (after, limit) = (0, u32::MAX);
+    let all = PageQuery::Log {
+        log,
+        after,
+        limit,
+        select: Select::All,
+    };
+    let Page::Entries(page) = store.page(&all).unwrap() else {
+        panic!("entries");
+    };
+    let mut opened = Vec::new();
+    for entry in &page.entries {
+        if let EntryBody::Env(env) = &entry.body {
+            let parsed = env.clone().parse().unwrap();
+            let e = parsed.header.epoch;
+            let place = Place { channel: ops, e };
+            let with = |key: &ChannelKey| ChannelKey::new(place, key.bytes()).open(&parsed).ok();
+            opened.push(kept.iter().find_map(with).is_some());
+        }
+    }
+    assert_eq!(opened, [true, false], "what was said before, and no more");
+    let mut wraps = 0;
+    for (user, member) in everybody.members() {
+        let identity = a.known_identity(*user).await.unwrap().unwrap();
+        for machine in identity.machines_at(member.ident.n) {
+            let holder = HolderKey::from(machine.key);
+            let query = PageQuery::Wraps {
+                channel: ops,
+                holder,
+                from: 1,
+            };
+            let Page::Wraps(found) = store.page(&query).unwrap() else {
+                panic!("wraps");
+            };
+            for EpochWrap {
+                e,
+                generation,
+                sealed,
+            } in found
+            {
+                wraps += 1;
+                let stolen = Wrap {
+                    to: holder,
+                    generation,
+                    sealed,
+                };
+                let commit = everybody.epoch_at(e).unwrap().commit;
+                let place = Place { channel: ops, e };
+                let with = |key: &Generation| wrap::open(&stolen, place, &commit, &key.secret);
+                assert!(own.encryption.iter().find_map(with).is_none());
+            }
+        }
+    }
+    assert_eq!(wraps, 4, "two machines, two epochs");
 }
 
 #[tokio::test]
