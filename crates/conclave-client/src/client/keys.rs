@@ -221,10 +221,11 @@ impl Client {
                 };
                 let place = Place { channel, e };
                 let with = own.iter().find(|(number, _)| *number == generation);
-                let open = || {
-                    let commit = tip.epoch_at(e)?.commit;
-                    wrap::open(&wrapped, place, &commit, &with?.1)
+                // Of an epoch that came after the chain was read: nothing to judge it by yet.
+                let Some(epoch) = tip.epoch_at(e) else {
+                    continue;
                 };
+                let open = || wrap::open(&wrapped, place, &epoch.commit, &with?.1);
                 match open() {
                     Some(key) => found.push(key),
                     None => unusable.push(e),
