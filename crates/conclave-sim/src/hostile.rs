@@ -108,8 +108,9 @@ impl Liar {
                 self.heard.changed().await.expect("the server runs");
             }
         };
-        let came = tokio::time::timeout(SOON, wait).await;
-        assert!(came.is_ok(), "{what}");
+        let came = tokio::time::timeout(SOON, wait).await.is_ok();
+        let asked = self.ask(|script| script.last_asked()).await;
+        assert!(came, "{what}; asked: {asked}");
     }
 
     /// Tells every client entries of a log, kept or not.

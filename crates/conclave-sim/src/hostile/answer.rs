@@ -31,12 +31,34 @@ fn count(entries: &[Entry]) -> u64 {
     entries.last().map_or(0, |entry| entry.seq)
 }
 
+const fn page(entries: Vec<Entry>, head: u64) -> Outcome {
+    let (gap, next) = (None, head);
+    Outcome::Ok(Reply::Page(EntryPage {
+        entries,
+        gap,
+        next,
+        head,
+    }))
+}
+
 fn stored(entry: &Entry, dup: bool) -> Outcome {
     let (seq, at) = (entry.seq, entry.at);
     Outcome::Ok(Reply::Appended(Appended { seq, at, dup }))
 }
 
 impl Script {
+    /// Returns the channels that a user is a member of.
+    #[must_use]
+    pub fn channels_of(&self, user: &UserId) -> Channels {
+        let all = self.logs.keys().filter_map(|log| match log {
+            LogId::Channel(id) => self.state(id),
+            LogId::Mailbox(_) => None,
+        });
+        let mine = all.filter(|log| log.role(user).is_some());
+        let channels = mine.map(|log| info(&log, user)).collect();
+        Channels { channels }
+    }
+
     pub(super) fn answer(&mut self, guest: u64, op: &Op) -> Outcome {
         let asker = self.guests.get(&guest).and_then(|g| g.user.clone());
         let user = asker.map_or(UserId::new([0; 32]), |(user, _)| user);
@@ -57,10 +79,16 @@ impl Script {
                 }
                 done()
             }
-            Op::Read(op) => self.page(op.log, |e| e.seq > op.after),
+            Op::Read(op) => {
+                let all = self.entries(&op.log);
+                let rest = all.iter().filter(|entry| entry.seq > op.after);
+                page(rest.cloned().collect(), count(all))
+            }
             Op::CtlFetch(op) => {
-                let is = |e: &Entry| matches!(e.body, EntryBody::Ctl(_)) && e.seq > op.after;
-                self.page(LogId::Channel(op.channel), is)
+                let (_, chain) = self.chain(&op.channel);
+                let head = count(&chain);
+                let rest = chain.into_iter().filter(|entry| entry.seq > op.after);
+                page(rest.collect(), head)
             }
             Op::IdentAppend(op) => self.append_identity(user, op),
             Op::IdentFetch(op) => self.show_identity(op),
@@ -83,16 +111,7 @@ impl Script {
                 let (e, holders) = self.missing(&op.channel);
                 Outcome::Ok(Reply::Missing(Missing { e, holders }))
             }
-            Op::Channels(_) => {
-                let ids = self.logs.keys().copied();
-                let all = ids.filter_map(|log| match log {
-                    LogId::Channel(id) => self.state(&id),
-                    LogId::Mailbox(_) => None,
-                });
-                let mine = all.filter(|log| log.role(&user).is_some());
-                let channels = mine.map(|log| info(&log, &user)).collect();
-                Outcome::Ok(Reply::Channels(Channels { channels }))
-            }
+            Op::Channels(_) => Outcome::Ok(Reply::Channels(self.channels_of(&user))),
             Op::FindUser(op) => match self.names.get(&op.name).copied() {
                 Some(user_id) => self.identity(&user_id).map_or_else(gone, |log| {
                     Outcome::Ok(Reply::User(UserInfo {
@@ -136,12 +155,8 @@ impl Script {
         let (Ok(rec), Ok(record)) = (ParsedCtl::parse(&op.rec), Record::parse(&op.rec)) else {
             return Outcome::Err(Reject::new(Code::Malformed, "no control record"));
         };
-        let ctls = self.entries(&log).iter().filter_map(|e| match &e.body {
-            EntryBody::Ctl(rec) => Some(rec),
-            EntryBody::Env(_) | EntryBody::Unknown(_) => None,
-        });
-        let newest = ctls.last().and_then(|rec| Record::parse(rec).ok());
-        if newest.map(|record| record.hash()) != rec.prev {
+        let newest = self.state(&op.channel).map(|state| state.head().hash);
+        if newest != rec.prev {
             return Outcome::Err(Reject::new(Code::CtlConflict, "somebody was first"));
         }
         let entry = ctl(count(self.entries(&log)) + 1, &record);
@@ -160,18 +175,6 @@ impl Script {
         }
         self.deliver(log, vec![entry.clone()]);
         stored(&entry, false)
-    }
-
-    fn page(&self, log: LogId, is: impl Fn(&Entry) -> bool) -> Outcome {
-        let all = self.entries(&log);
-        let head = count(all);
-        let entries = all.iter().filter(|entry| is(entry)).cloned().collect();
-        Outcome::Ok(Reply::Page(EntryPage {
-            entries,
-            gap: None,
-            next: head,
-            head,
-        }))
     }
 
     fn append_identity(&mut self, user: UserId, op: &IdentAppend) -> Outcome {
@@ -264,18 +267,17 @@ impl Script {
 
     fn show_invite(&self, invite: InviteId, user: &UserId) -> Outcome {
         let channels = self.logs.keys().filter_map(|log| match log {
-            LogId::Channel(id) => self.state(id),
+            LogId::Channel(id) => Some(self.chain(id)),
             LogId::Mailbox(_) => None,
         });
-        let mut fits = channels.filter(|log| log.invites().contains_key(&invite));
-        let Some(log) = fits.next() else {
+        let found = channels.filter_map(|(state, ctl)| Some((state?, ctl)));
+        let mut fits = found.filter(|(log, _)| log.invites().contains_key(&invite));
+        let Some((log, ctl)) = fits.next() else {
             return gone();
         };
-        let all = self.entries(&LogId::Channel(*log.id())).iter();
-        let ctl = all.filter(|e| matches!(e.body, EntryBody::Ctl(_)));
         Outcome::Ok(Reply::Invite(InviteInfo {
             channel: Some(info(&log, user)),
-            ctl: ctl.cloned().collect(),
+            ctl,
             invite_box: self.boxes.get(&invite).cloned(),
         }))
     }

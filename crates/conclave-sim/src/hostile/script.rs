@@ -5,7 +5,7 @@ use conclave_e2ee::wrap;
 use conclave_proto::channel_log::ChannelLog;
 use conclave_proto::codec::Encoding;
 use conclave_proto::encryption_key::Announcement;
-use conclave_proto::entry::Entry;
+use conclave_proto::entry::{Entry, EntryBody};
 use conclave_proto::frame::event::{Entries, Event};
 use conclave_proto::frame::op::{Op, Wrap};
 use conclave_proto::frame::{
@@ -56,6 +56,8 @@ pub struct Script {
     pub boxes: HashMap<InviteId, Blob>,
     /// Answers first.
     pub lie: Lie,
+    /// Everything that was asked, in order, with who asked it.
+    pub asked: Vec<(UserId, Op)>,
     /// Changes what a session is told it is.
     pub ready: fn(&mut Ready),
     pub(super) guests: BTreeMap<u64, Guest>,
@@ -97,6 +99,7 @@ impl Script {
             announced: HashMap::new(),
             boxes: HashMap::new(),
             lie: Box::new(|_| None),
+            asked: Vec::new(),
             ready: |_| {},
             guests: BTreeMap::new(),
             origin,
@@ -133,13 +136,13 @@ impl Script {
         log
     }
 
-    /// Returns an identity, as far as the records go.
+    /// Returns an identity, without records that do not fit.
     #[must_use]
     pub fn identity(&self, user: &UserId) -> Option<IdentityLog> {
         let (first, rest) = self.idents.get(user)?.split_first()?;
         let mut log = IdentityLog::genesis(first, &self.id).ok()?;
         for rec in rest {
-            log.append(rec).ok()?;
+            log.append(rec).ok();
         }
         Some(log)
     }
@@ -152,22 +155,33 @@ impl Script {
             .collect()
     }
 
-    /// Returns a channel as its kept control records make it, as far as they fit.
+    /// Returns a channel as its kept control records make it, without those that do not fit.
     #[must_use]
     pub fn state(&self, channel: &ChannelId) -> Option<ChannelLog> {
+        self.chain(channel).0
+    }
+
+    /// Returns a channel and those of its control records that fit: what an honest server would have.
+    pub(super) fn chain(&self, channel: &ChannelId) -> (Option<ChannelLog>, Vec<Entry>) {
         let (ids, mut state) = (self.identities(), None::<ChannelLog>);
+        let mut chain = Vec::new();
         for entry in self.entries(&LogId::Channel(*channel)) {
-            let conclave_proto::entry::EntryBody::Ctl(rec) = &entry.body else {
+            let EntryBody::Ctl(rec) = &entry.body else {
                 continue;
             };
-            match &mut state {
-                Some(log) => {
-                    log.apply(entry.seq, entry.at, rec, &ids).ok();
+            let Entry { seq, at, .. } = *entry;
+            let fits = match &mut state {
+                Some(log) => log.apply(seq, at, rec, &ids).is_ok(),
+                None => {
+                    state = ChannelLog::create(seq, at, rec, &ids).ok();
+                    state.is_some()
                 }
-                None => state = ChannelLog::create(entry.seq, entry.at, rec, &ids).ok(),
+            };
+            if fits {
+                chain.push(entry.clone());
             }
         }
-        state
+        (state, chain)
     }
 
     /// Returns the newest encryption key of a holder, with its generation.
@@ -247,6 +261,14 @@ impl Script {
     #[must_use]
     pub fn heard(&self, bytes: &[u8]) -> bool {
         self.heard.windows(bytes.len()).any(|part| part == bytes)
+    }
+
+    /// Returns the words of the newest questions, to see in a failed test what a client waits for.
+    #[must_use]
+    pub fn last_asked(&self) -> String {
+        let first = self.asked.len().saturating_sub(40);
+        let words = self.asked.iter().skip(first).map(|(_, op)| op.word());
+        words.collect::<Vec<_>>().join(" ")
     }
 
     /// Returns how many bytes were received.
@@ -350,6 +372,7 @@ impl Script {
             }
             (ClientFrame::Request(request), _, Some((user, _))) => {
                 let (id, op) = (request.id, request.op);
+                self.asked.push((user, op.clone()));
                 let result = match (self.lie)(Asked { user, op: &op }) {
                     Some(Outcome::Unknown(_)) => return self.held.push((guest, id, op)),
                     Some(lie) => lie,

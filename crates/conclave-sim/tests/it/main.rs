@@ -2,5 +2,6 @@
 
 #![cfg(test)]
 
+mod attacks;
 mod sim;
 mod tidy;
