@@ -2,18 +2,23 @@
 
 use super::stage::{CANARY, SEALED, Stage};
 use conclave_client::event::NoticeKind;
-use conclave_e2ee::{ChannelKey, EncryptionSecret, Place, wrap};
+use conclave_e2ee::{ChannelKey, EncryptionSecret, wrap};
 use conclave_proto::body::Body;
+use conclave_proto::bytes::Builder;
 use conclave_proto::channel_log::CtlBody;
 use conclave_proto::entry::EntryBody;
 use conclave_proto::frame::Outcome;
 use conclave_proto::frame::op::{Op, Wrap};
 use conclave_proto::frame::reply::{EpochWrap, Reply, Wraps};
-use conclave_proto::id::{ChannelId, LogId};
+use conclave_proto::id::{Hash, LogId, SealedKey};
 use conclave_proto::identity_log::IdentityLog;
 use conclave_proto::key::HolderKey;
 use conclave_proto::time::UnixMs;
 use conclave_sim::hostile::{Person, SOON, Script, draw, now};
+use hpke::aead::ChaCha20Poly1305;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::X25519HkdfSha256;
+use hpke::{Deserializable as _, Kem, OpModeS, Serializable as _};
 
 fn later() -> UnixMs {
     UnixMs(now().0 + 1_000_000_000)
@@ -23,23 +28,50 @@ fn machine_of(log: &IdentityLog) -> HolderKey {
     log.machines().next().expect("a machine").key.into()
 }
 
-/// A key that the server made, sealed to a holder as one of the room's.
-fn forged_wrap(script: &Script, channel: ChannelId, e: u32, to: HolderKey) -> (Wrap, ChannelKey) {
-    let key = ChannelKey::new(Place { channel, e }, &draw());
-    let (generation, ek) = script.encryption_key(&to).expect("an encryption key");
-    let wrap = wrap::seal(&key, to, generation, &ek, draw());
-    (wrap.expect("a good key"), key)
+/// Seals a key to a holder under a commitment that is another key's: the format is no secret, so a liar
+/// takes the one that is looked for.
+fn forge(script: &Script, key: &ChannelKey, commit: &Hash, to: HolderKey) -> Option<Wrap> {
+    type Public = <X25519HkdfSha256 as Kem>::PublicKey;
+    let (generation, ek) = script.encryption_key(&to)?;
+    let aad = Builder::default()
+        .lp(key.place().channel.as_bytes())
+        .u32(key.place().e)
+        .lp(to.as_bytes())
+        .u32(generation)
+        .lp(commit.as_bytes())
+        .into_vec();
+    let (enc, ct) = hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
+        &OpModeS::Base,
+        &Public::from_bytes(ek.as_bytes()).ok()?,
+        b"conclave/v1/epoch-wrap",
+        key.bytes(),
+        &aad,
+    )
+    .ok()?;
+    let sealed = SealedKey::from_slice(&[&enc.to_bytes()[..], &ct].concat())?;
+    Some(Wrap {
+        to,
+        generation,
+        sealed,
+    })
+}
+
+/// A key that the server made, sealed to a holder as the room's newest.
+fn forged_wrap(script: &Script, room: &ChannelKey, to: HolderKey) -> (Wrap, ChannelKey) {
+    let key = ChannelKey::new(room.place(), &draw());
+    let wrap = forge(script, &key, &room.commit(), to);
+    (wrap.expect("an encryption key"), key)
 }
 
 /// Lets bob into a room of which the server gives him wrong wraps only, and returns the wrong key.
 async fn wrong_wraps(stage: &mut Stage) -> ChannelKey {
     stage.keep().await;
     let bob = machine_of(&stage.identity(stage.bob.me).await);
-    let room = stage.room.id;
+    let room = stage.room.key().clone();
     stage
         .liar
         .ask(move |script| {
-            let (forged, key) = forged_wrap(script, room, 1, bob);
+            let (forged, key) = forged_wrap(script, &room, bob);
             script.lie(move |asked| match asked.op {
                 Op::WrapFetch(op) if op.holder == bob => {
                     let wraps = vec![EpochWrap {
@@ -129,12 +161,12 @@ pub(crate) async fn s13_wrong_wrap_by_a_member() -> &'static str {
     let mut stage = Stage::before(SEALED).await;
     stage.keep().await;
     let bob = machine_of(&stage.identity(stage.bob.me).await);
-    let room = stage.room.id;
+    let (room, key) = (stage.room.id, stage.room.key().clone());
     // Whoever is first with a wrap wins at the server: carol was, with garbage.
     stage
         .liar
         .tell(move |script| {
-            let (forged, _) = forged_wrap(script, room, 1, bob);
+            let (forged, _) = forged_wrap(script, &key, bob);
             script.wraps.insert((room, 1, bob), forged);
         })
         .await;
@@ -356,11 +388,9 @@ pub(crate) async fn bad_commitment() -> &'static str {
         .liar
         .tell(move |script| {
             for to in holders.into_keys() {
-                let Some((generation, ek)) = script.encryption_key(&to) else {
-                    continue;
-                };
-                let wrap = wrap::seal(&sealed, to, generation, &ek, draw()).unwrap();
-                script.wraps.insert((room.id, 2, to), wrap);
+                let wrap = forge(script, &sealed, &key.commit(), to);
+                let places = wrap.map(|wrap| ((room.id, 2, to), wrap));
+                script.wraps.extend(places);
             }
             script.update(&room);
         })
