@@ -233,11 +233,9 @@ async fn enter(client: &Client, link: &Link) -> Result<Option<Channel>, ClientEr
     let Some(channel) = info.channel else {
         return Ok(None);
     };
-    let pinned = client.pins(channel.channel).await?;
-    client.apply_ctl(channel.channel, info.ctl).await?;
     let sealed = info.invite_box.as_ref();
     let joined = client
-        .join_by(channel.channel, link, sealed, pinned)
+        .join_by(channel.channel, link, sealed, info.ctl)
         .await?;
     Ok(Some(joined))
 }

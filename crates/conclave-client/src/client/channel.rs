@@ -151,12 +151,6 @@ impl Client {
         })
     }
 
-    /// Returns whether the first record of a channel is known.
-    pub(crate) async fn pins(&self, channel: ChannelId) -> Result<bool, ClientError> {
-        self.with(move |core| core.book.tip(&channel).is_some())
-            .await
-    }
-
     /// Verifies control records of a channel and keeps them; returns whether any was new.
     pub(crate) async fn apply_ctl(
         &self,

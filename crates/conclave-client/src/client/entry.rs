@@ -4,7 +4,9 @@ use super::{Channel, Client, Signer, random};
 use crate::error::ClientError;
 use conclave_e2ee::Bundle;
 use conclave_e2ee::invite_box::{self, BoxedKey, InviteBox};
-use conclave_proto::channel_log::{Ctl, CtlBody, History, Mode, Role};
+use conclave_proto::bytes::sha256;
+use conclave_proto::channel_log::{Admission, Ctl, CtlBody, History, Mode, Role};
+use conclave_proto::entry::{Entry, EntryBody};
 use conclave_proto::id::{Blob, ChannelId};
 use conclave_proto::invite::{Link, LinkSecret};
 
@@ -34,31 +36,39 @@ impl Client {
         self.channel(channel).await
     }
 
-    /// Enters a channel by an invite, whose page of control records comes with it. `pinned`: its first
-    /// record was known before this link.
+    /// Enters a channel by an invite, whose page of control records comes with it. Nothing of what the
+    /// server shows is kept before the link's box says that it is the channel the link was made for.
     pub(crate) async fn join_by(
         &self,
         channel: ChannelId,
         link: &Link,
         invite_box: Option<&Blob>,
-        pinned: bool,
+        records: Vec<Entry>,
     ) -> Result<Channel, ClientError> {
-        let me = self.info.account.user_id;
-        let known = self
-            .with(move |core| core.book.tip(&channel).cloned())
-            .await?;
-        let member = known.as_ref().and_then(|tip| tip.role(&me)).is_some();
         let opened = invite_box
             .and_then(|sealed| invite_box::open(sealed, &link.secret, &channel, &link.id()));
-        let opened = match opened {
-            Some(opened) => opened,
-            // The box of a link goes with its last use. Who used it has the channel's first record.
-            None if member && pinned => return self.settle(channel).await,
-            None => return Err(ClientError::InviteBox),
+        let Some(opened) = opened else {
+            return self.come_back(channel, records).await;
         };
-        if known.is_none_or(|tip| *tip.genesis() != opened.genesis) {
+        let known = self
+            .with(move |core| core.book.tip(&channel).map(|tip| *tip.genesis()))
+            .await?;
+        let shown = records.iter().find_map(|entry| match &entry.body {
+            EntryBody::Ctl(rec) => Some(sha256(rec)),
+            EntryBody::Env(_) | EntryBody::Unknown(_) => None,
+        });
+        if known.or(shown) != Some(opened.genesis) {
             return Err(ClientError::InviteBox);
         }
+        self.apply_ctl(channel, records).await?;
+        let me = self.info.account.user_id;
+        let member = self
+            .with(move |core| {
+                core.book
+                    .tip(&channel)
+                    .is_some_and(|tip| tip.role(&me).is_some())
+            })
+            .await?;
         if !member {
             let invite = link.secret.signing_key();
             self.control_with(channel, Signer::Machine, None, |tip, author| {
@@ -71,6 +81,32 @@ impl Client {
         }
         self.take_box(channel, opened).await?;
         self.settle(channel).await
+    }
+
+    /// Follows a link again whose box is gone: it went with its last use, which was this user's own. Only
+    /// a channel known here, which this user itself entered, is taken for that one.
+    async fn come_back(
+        &self,
+        channel: ChannelId,
+        records: Vec<Entry>,
+    ) -> Result<Channel, ClientError> {
+        let me = self.info.account.user_id;
+        let known = self
+            .with(move |core| core.book.tip(&channel).is_some())
+            .await?;
+        if !known {
+            return Err(ClientError::InviteBox);
+        }
+        self.apply_ctl(channel, records).await?;
+        let admission = self
+            .with(move |core| Some(core.book.tip(&channel)?.member(&me)?.admission))
+            .await?;
+        match admission {
+            Some(Admission::Created | Admission::Invited { .. } | Admission::Open) => {
+                self.settle(channel).await
+            }
+            Some(Admission::Added { .. }) | None => Err(ClientError::InviteBox),
+        }
     }
 
     /// Keeps what a link told of a channel: its key, if it is the one that was committed to.

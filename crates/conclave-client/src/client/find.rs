@@ -25,46 +25,85 @@ impl Client {
         let Reply::Channels(list) = self.request(Op::Channels(Nothing {})).await? else {
             return Err(ClientError::Answer);
         };
-        let mut channels = list.channels;
-        for info in &mut channels {
-            self.name_sealed(info).await?;
+        let mut channels = Vec::with_capacity(list.channels.len());
+        for info in list.channels {
+            channels.extend(self.verified(info).await?);
         }
         Ok(channels)
     }
 
-    /// Fills in what only members know of a channel: its name and topic, where they are sealed.
-    async fn name_sealed(&self, info: &mut ChannelInfo) -> Result<(), ClientError> {
-        let channel = info.channel;
-        if info.role.is_none() || info.mode != Mode::E2e.as_str() {
-            return Ok(());
+    /// Says of a channel this user is a member of what its own records say: a server's list is no reason
+    /// to believe a name, a mode or a role. `None` if it shows no chain that makes this user a member.
+    async fn verified(&self, info: ChannelInfo) -> Result<Option<ChannelInfo>, ClientError> {
+        let (channel, head) = (info.channel, info.ctl.n);
+        let known = self
+            .with(move |core| core.book.tip(&channel).map(ChannelLog::head))
+            .await?;
+        if info.role.is_none() && known.is_none() {
+            return Ok(Some(info));
         }
-        let (head, look) = (info.ctl.n, move |core: &mut crate::core::Core| {
-            core.book.keys.bundle(&channel).cloned()
-        });
+        let behind = known.is_none_or(|tip| tip.n < head);
+        if behind && let Err(error) = self.tip(channel).await {
+            tracing::warn!(%error, %channel, "the server does not show the channel it lists");
+        }
+        let me = self.info.account.user_id;
+        let tip = self
+            .with(move |core| core.book.tip(&channel).cloned())
+            .await?;
+        let Some(tip) = tip.filter(|tip| tip.role(&me).is_some()) else {
+            // Not a member, whatever the list says; then it is for the server to name.
+            return Ok((info.role.is_none()).then_some(info));
+        };
+        if tip.mode() == Mode::E2e {
+            self.open_bundle(&tip, behind).await?;
+        }
+        let tip = self.named(tip).await?;
+        Ok(Some(ChannelInfo {
+            channel,
+            name: tip.name().cloned(),
+            visibility: tip.visibility().to_string(),
+            mode: tip.mode().to_string(),
+            role: tip.role(&me).map(|role| role.to_string()),
+            members: u32::try_from(tip.members().len()).unwrap_or(u32::MAX),
+            topic: tip.topic().map(str::to_owned),
+            ctl: tip.head(),
+            ctl_seq: tip.seq(),
+            closed: tip.is_closed(),
+        }))
+    }
+
+    /// Reads the name and topic that only members know, if anything may have changed.
+    async fn open_bundle(&self, tip: &ChannelLog, behind: bool) -> Result<(), ClientError> {
+        let channel = *tip.id();
         // A newer record may say another name; one that is here already was perhaps never looked at.
-        let (behind, changed) = self
+        let (changed, known) = self
             .with(move |core| {
-                let tip = core.book.tip(&channel).map(ChannelLog::head);
-                let behind = tip.is_none_or(|tip| tip.n < head);
-                (behind, core.book.refresh_bundle(&channel))
+                let changed = core.book.refresh_bundle(&channel);
+                (changed, core.book.keys.bundle(&channel).is_some())
             })
             .await?;
         if let Some(bundle) = changed {
             self.replica().keep_bundle(channel, &bundle).await?;
         }
-        let mut known = self.with(look).await?;
-        if (known.is_none() || behind) && !info.closed {
+        if (!known || behind) && !tip.is_closed() {
             // A channel that cannot be read now stays without a name; it is looked at again next time.
             if let Err(error) = self.fetch_keys(channel).await {
                 tracing::info!(%error, %channel, "the channel's name cannot be read");
             }
-            known = self.with(look).await?;
-        }
-        if let Some(bundle) = known {
-            info.name = info.name.take().or(bundle.name);
-            info.topic = bundle.topic;
         }
         Ok(())
+    }
+
+    /// Returns the channels this machine knows its user to be a member of, by the names it knows.
+    async fn remembered(&self, name: &Name) -> Result<Vec<ChannelId>, ClientError> {
+        let (me, name) = (self.info.account.user_id, name.clone());
+        self.with(move |core| {
+            let book = &core.book;
+            let mine = book.tips().filter(|tip| tip.role(&me).is_some());
+            let named = mine.filter(|tip| book.channel_name(tip.id()).as_ref() == Some(&name));
+            named.map(|tip| *tip.id()).collect()
+        })
+        .await
     }
 
     /// Finds a channel by `name`, `#name` or `name~3f2a` (the first digits of its id).
@@ -85,9 +124,14 @@ impl Client {
             info.name.as_ref() == Some(&parsed)
                 && id.is_none_or(|id| digits(&info.channel).starts_with(id))
         };
-        let seen = self.channels_ever().await?.into_iter().filter(fits);
+        let listed = self.channels_ever().await?;
+        // What the server does not list any more is not forgotten: no other channel takes its name.
+        let mut hidden = self.remembered(&parsed).await?;
+        hidden.retain(|id| listed.iter().all(|info| info.channel != *id));
+        hidden.retain(|channel| id.is_none_or(|id| digits(channel).starts_with(id)));
+        let seen = listed.into_iter().filter(fits);
         let (closed, mut found): (Vec<_>, Vec<_>) = seen.partition(|info| info.closed);
-        if found.is_empty() {
+        if found.is_empty() && hidden.is_empty() {
             match self
                 .request(Op::FindChannel(FindName {
                     name: parsed.clone(),
@@ -106,13 +150,14 @@ impl Client {
         if found.is_empty() {
             found = closed;
         }
-        match (found.pop(), found.is_empty()) {
+        match (found.pop(), found.is_empty() && hidden.is_empty()) {
             (None, _) => Err(missing()),
             (Some(info), true) => Ok(info),
             (Some(info), false) => {
-                let all = found.iter().chain([&info]);
-                let candidates = all
-                    .map(|i| format!("#{name}~{}", digits(&i.channel)))
+                let listed = found.iter().chain([&info]).map(|info| &info.channel);
+                let candidates = listed
+                    .chain(&hidden)
+                    .map(|id| format!("#{name}~{}", digits(id)))
                     .collect();
                 Err(ClientError::Ambiguous {
                     name: format!("#{name}"),

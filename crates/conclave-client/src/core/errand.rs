@@ -44,6 +44,8 @@ pub(crate) struct Errands {
     /// What the keeper had no room for; each errand is asked for once, so this is bounded, too.
     waiting: VecDeque<Sent>,
     asked: HashSet<Errand>,
+    /// Asked for once more while it was under way.
+    again: HashSet<Errand>,
     tries: HashMap<ChannelId, u32>,
     told: HashSet<ChannelId>,
 }
@@ -56,6 +58,7 @@ impl Errands {
             keeper,
             waiting: VecDeque::new(),
             asked: HashSet::new(),
+            again: HashSet::new(),
             tries: HashMap::new(),
             told: HashSet::new(),
         }
@@ -80,6 +83,8 @@ impl Core {
         if self.errands.asked.insert(errand.clone()) {
             self.errands.waiting.push_back((errand, wait_ms));
             self.errands.send();
+        } else {
+            self.errands.again.insert(errand);
         }
     }
 
@@ -120,6 +125,12 @@ impl Core {
     pub(super) async fn errand_done(&mut self, errand: Errand, result: Result<(), Reject>) {
         self.errands.asked.remove(&errand);
         self.errands.send();
+        if self.errands.again.remove(&errand)
+            && let Errand::Repair(channel) = errand
+        {
+            // Somebody else may lack the key since.
+            self.repair_soon(channel);
+        }
         match errand {
             Errand::Prepare(log, _) => self.prepared(log, result).await,
             Errand::Keys(channel) => self.keys_done(channel, result.is_ok()).await,

@@ -308,8 +308,14 @@ impl Core {
             return;
         };
         lane.preparing = false;
+        let came = match log {
+            LogId::Channel(channel) => self.book.current_key(&channel).is_some(),
+            LogId::Mailbox(_) => false,
+        };
         match result {
             Ok(()) => lane.stale = false,
+            // It came while it was looked for.
+            Err(reject) if is_pending(&reject) && came => {}
             Err(reject) if is_pending(&reject) => {
                 // Nothing is sent in the clear, and nothing is lost: the draft waits for the key.
                 lane.not_before = Some(now.mono.plus(PENDING_MS));

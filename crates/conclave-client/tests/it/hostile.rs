@@ -11,7 +11,7 @@ use conclave_proto::frame::event::{Entries, Event as Told};
 use conclave_proto::frame::op::{Nothing, Op};
 use conclave_proto::frame::reply::{EntryPage, Idents, Reply};
 use conclave_proto::frame::{Outcome, Response, ServerFrame};
-use conclave_proto::id::{ChannelId, LogId, MailboxId};
+use conclave_proto::id::{ChannelId, LogId};
 use conclave_proto::key::{Secret, Signature, label};
 use conclave_proto::link::DownReason;
 use conclave_proto::record::Record;
@@ -516,37 +516,6 @@ async fn a_session_of_another_account_is_refused() {
             "{refused}"
         );
     }
-}
-
-#[tokio::test]
-async fn a_whisper_to_somebody_else_is_not_shown_here() {
-    let mut scene = Scene::new().await;
-    let server = ChannelId::from_slice(&scene.liar.id.as_bytes()[..16]).unwrap();
-    let mine: conclave_proto::name::SessionPath = "bob/box/web".parse().unwrap();
-    let whisper = |to: &str, ctr, text| {
-        let route = Route::Whisper(to.parse().unwrap());
-        scene.ada.clear(server, route, ctr, text, |_| {})
-    };
-    scene.bob.follow_mailbox().await.unwrap();
-    scene.liar.followed().await;
-    let log = LogId::Mailbox(MailboxId::of(&scene.me, &mine));
-    let entries = vec![
-        env(1, whisper("carol/box/web", 1, "for carol")),
-        env(2, whisper("bob/box/other", 1, "for another session")),
-        env(3, says(&scene.ada, 1, "not a whisper")),
-        env(4, whisper("bob/box/web", 9, "good")),
-    ];
-    scene
-        .liar
-        .event(Told::Entries(Entries {
-            log,
-            entries,
-            gap: None,
-        }))
-        .await;
-    let seen = kinds(&scene.until("good").await);
-    // Mailboxes are of users and paths: a name alone does not lead astray.
-    assert_eq!(seen, [NoticeKind::Malformed; 3]);
 }
 
 #[tokio::test]

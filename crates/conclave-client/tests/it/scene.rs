@@ -8,7 +8,7 @@ use conclave_proto::body::Head;
 use conclave_proto::channel_log::{CtlBody, History, Mode, Role, Visibility};
 use conclave_proto::entry::{Entry, EntryBody, Envelope, Route};
 use conclave_proto::frame::reply::Gap;
-use conclave_proto::id::{ChannelId, Instance, LogId, UserId};
+use conclave_proto::id::{ChannelId, Instance, LogId};
 use conclave_sim::hostile::{Liar, Person, SOON, ctl, env, name};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -28,7 +28,6 @@ pub(crate) struct Scene {
     pub(crate) eve: Person,
     pub(crate) head: Head,
     pub(crate) bob: Client,
-    pub(crate) me: UserId,
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) home: Home,
     _dir: TempDir,
@@ -94,7 +93,7 @@ impl Scene {
             eve,
             head,
             bob,
-            me,
+
             events,
             home,
             _dir: dir,
