@@ -14,7 +14,7 @@ use conclave_proto::channel_log::{
     Admission, ChannelLog, CtlChange, CtlError, EnvError, Identities, ParsedCtl,
 };
 use conclave_proto::entry::{Entry, EntryBody, Header, Kind, Parsed, Suite};
-use conclave_proto::id::{Blob, ChannelId, Hash, LogId, MsgId, ServerId, UserId};
+use conclave_proto::id::{Blob, ChannelId, Hash, LogId, MsgId, RecipientKeyId, ServerId, UserId};
 use conclave_proto::identity_log::{BadIdentity, IdentityLog};
 use conclave_proto::key::MachineKey;
 use conclave_proto::name::{Name, SessionPath};
@@ -82,6 +82,8 @@ pub enum Need {
     User(Name),
     /// The key of an epoch.
     Key(Place),
+    /// An encryption key of this machine.
+    Own(RecipientKeyId),
 }
 
 /// What a message lets doubt: it was made by somebody who saw other things than this machine.
@@ -482,10 +484,7 @@ fn believe(log: LogId, user: UserId, entry: &Entry, parsed: &Parsed, opened: &Op
                 channel,
                 e: header.epoch,
             })),
-            LogId::Mailbox(_) => refused(
-                NoticeKind::Unreadable,
-                "a whisper sealed to a key that this machine does not have any more",
-            ),
+            LogId::Mailbox(_) => Verdict::Need(Need::Own(header.recipient_key)),
         },
     }
 }

@@ -19,7 +19,7 @@ use conclave_proto::key::{Secret, ServerKey};
 use conclave_proto::link::{DownReason, Input, Output};
 use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
-use conclave_proto::time::Mono;
+use conclave_proto::time::{Mono, UnixMs};
 use errand::{Errand, Errands};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -53,8 +53,8 @@ enum Waiting {
     Caller(oneshot::Sender<Result<Reply, Reject>>),
     /// A draft of the outbox.
     Append(LogId),
-    /// Something a feed needs.
-    Need(Need),
+    /// Something a feed needs; of an identity, records from this number on.
+    Need(Need, u64),
 }
 
 /// What woke the task.
@@ -97,6 +97,8 @@ pub(crate) struct Core {
     pub(crate) me: UserId,
     user: Option<Name>,
     pub(crate) ready: Option<Arc<Ready>>,
+    /// The server's clock when the session became live, and this machine's.
+    clocks: Option<(UnixMs, UnixMs)>,
     /// Why the session cannot be had, found out here and not by the link.
     unfit: Option<DownReason>,
     handle: Name,
@@ -125,6 +127,7 @@ impl Core {
             me: setup.me,
             user: setup.user,
             ready: None,
+            clocks: None,
             unfit: None,
             handle: setup.handle,
             secret: setup.secret,
@@ -212,6 +215,7 @@ impl Core {
             }
             Output::Up(ready) => {
                 let ready: Arc<Ready> = Arc::new(*ready);
+                self.clocks = Some((ready.at, self.driver.now().wall));
                 self.ready = Some(Arc::clone(&ready));
                 self.status.send_replace(Status::Up(Arc::clone(&ready)));
                 self.tell(Event::Up(ready));
@@ -232,13 +236,22 @@ impl Core {
             Output::Response { token, result } => match self.waiting.remove(&token) {
                 Some(Waiting::Caller(reply)) => drop(reply.send(result)),
                 Some(Waiting::Append(log)) => self.appended(log, result).await,
-                Some(Waiting::Need(need)) => self.needed(need, result).await,
+                Some(Waiting::Need(need, from)) => self.needed(need, from, result).await,
                 None => {}
             },
             Output::Entries { log, entries, gap } => self.take(log, entries, gap),
             Output::Event(told) => self.told(told),
             // The driver keeps these to itself.
             Output::Dial | Output::Send(_) | Output::Ping | Output::HangUp => {}
+        }
+    }
+
+    /// Returns the time as the server sees it: what it stored is judged by its own clock.
+    fn server_now(&self) -> UnixMs {
+        let now = self.driver.now().wall;
+        match self.clocks {
+            Some((theirs, ours)) => theirs.plus(now.since(ours)),
+            None => now,
         }
     }
 

@@ -232,6 +232,7 @@ impl Book {
         {
             found.push(older);
         }
+        found.retain(|key| self.keys.channel(key.place()).is_none());
         for key in &found {
             self.keys.add_channel(key.clone());
         }

@@ -4,7 +4,8 @@ use super::{Client, random};
 use crate::book::keys::SealTo;
 use crate::error::ClientError;
 use crate::event::{Event, Notice, NoticeKind};
-use crate::keystore::{MachineKeys, VALID_MS};
+use crate::home::HomeError;
+use crate::keystore::{Generation, MachineKeys, VALID_MS};
 use crate::owner::Owner;
 use conclave_e2ee::{ChannelKey, EncryptionSecret, Place, wrap};
 use conclave_proto::channel_log::{ChannelLog, Identities as _, Mode, Role, Visibility};
@@ -40,12 +41,13 @@ impl Client {
         if tip.mode() == Mode::Signed {
             return Ok(());
         }
-        let now = crate::link::wall();
         may_send(&tip, &self.info.account.user_id)?;
-        let old = move |core: &mut crate::core::Core| core.needs_rotation(&channel, now);
+        let old = move |core: &mut crate::core::Core| core.needs_rotation(&channel);
         if self.with(old).await? {
             self.rotate_if_needed(channel).await?;
-        } else if !self.has_key(channel).await? {
+        }
+        // Somebody else may have been first.
+        if !self.has_key(channel).await? {
             self.fetch_keys(channel).await?;
         }
         match self.has_key(channel).await? {
@@ -93,11 +95,11 @@ impl Client {
 
     /// Renews this machine's encryption key if it is time, and tells the server of it.
     pub(crate) async fn announce(&self) -> Result<(), ClientError> {
-        let (home, server) = (&self.info.home, self.info.server);
-        let keys = MachineKeys::renew(home, &server, crate::link::wall())?;
-        let own = keys.iter().map(|key| (key.number, key.secret.clone()));
-        let own: Vec<(u32, EncryptionSecret)> = own.collect();
-        self.with(move |core| core.book.keys.set_own(own)).await?;
+        let server = self.info.server;
+        let home = self.info.home.clone();
+        let renew = move || MachineKeys::renew(&home, &server, crate::link::wall());
+        let keys = on_disk(renew).await?;
+        self.set_own(&keys).await?;
         let Some(newest) = keys.last().filter(|key| !key.announced) else {
             return Ok(());
         };
@@ -107,7 +109,23 @@ impl Client {
         let rec = Announcement::sign_machine(server, machine, number, key, not_after);
         let rec = rec.bytes().clone();
         self.request(Op::EkPublish(EkPublish { rec })).await?;
-        Ok(MachineKeys::announced(home, &server, number)?)
+        let home = self.info.home.clone();
+        on_disk(move || MachineKeys::announced(&home, &server, number)).await
+    }
+
+    async fn set_own(&self, keys: &[Generation]) -> Result<(), ClientError> {
+        let own = keys.iter().map(|key| (key.number, key.secret.clone()));
+        let own: Vec<(u32, EncryptionSecret)> = own.collect();
+        self.with(move |core| core.book.keys.set_own(own)).await
+    }
+
+    /// Reads this machine's encryption keys anew: another session may have made the next one.
+    pub(crate) async fn reload_own(&self) -> Result<(), ClientError> {
+        let (home, server) = (self.info.home.clone(), self.info.server);
+        match on_disk(move || MachineKeys::load(&home, &server)).await? {
+            Some(keys) => self.set_own(&keys.encryption).await,
+            None => Ok(()),
+        }
     }
 
     /// Tells the server the encryption key of an owner key, so that channel keys are sealed to it, too.
@@ -168,20 +186,46 @@ impl Client {
 
     /// Fetches what this machine lacks of a channel's keys: from another session's store, or as wraps.
     pub(crate) async fn fetch_keys(&self, channel: ChannelId) -> Result<(), ClientError> {
+        let awaited = move |core: &mut crate::core::Core| core.awaited(&channel);
+        let wanted = self.with(awaited).await?.map(|place| place.e);
+        self.fetch_keys_for(channel, wanted).await
+    }
+
+    /// As [`Client::fetch_keys`], where the key of one epoch in particular is wanted.
+    pub(crate) async fn fetch_keys_for(
+        &self,
+        channel: ChannelId,
+        wanted: Option<u32>,
+    ) -> Result<(), ClientError> {
         let tip = self.tip(channel).await?;
         let Some(newest) = tip.epoch().map(|epoch| epoch.e) else {
             return Ok(());
         };
         let stored = self.replica().channel_keys(Some(channel)).await?;
-        self.take_keys(channel, stored).await?;
-        if !self.has_key(channel).await? {
+        // Each was checked against its commitment before it was stored.
+        let add = move |core: &mut crate::core::Core| {
+            stored
+                .into_iter()
+                .for_each(|key| core.book.keys.add_channel(key));
+        };
+        self.with(add).await?;
+        let lacks = move |core: &mut crate::core::Core| {
+            let held = |e: u32| core.book.keys.channel(Place { channel, e }).is_some();
+            (!held(newest), wanted.filter(|e| !held(*e)))
+        };
+        let (lacks_newest, hole) = self.with(lacks).await?;
+        if lacks_newest || hole.is_some() {
+            self.reload_own().await?;
             let machine = HolderKey::from(self.info.secret.machine_key());
             let own = self.with(|core| core.book.keys.own_all()).await?;
-            self.fetch_wraps(&tip, newest, machine, &own).await?;
+            if lacks_newest {
+                self.fetch_wraps(&tip, newest, machine, &own).await?;
+            }
+            // Where no chain leads back to an older key, it was perhaps sealed to us directly.
             let complete = self.with(move |core| core.book.lacks(&channel)).await?;
             if complete.is_some() {
-                // The chain of older keys is broken somewhere: perhaps they were sealed to us directly.
-                self.fetch_wraps(&tip, 1, machine, &own).await?;
+                let from = hole.unwrap_or(1);
+                self.fetch_wraps(&tip, from, machine, &own).await?;
             }
         }
         self.refresh(channel, newest).await
@@ -220,13 +264,15 @@ impl Client {
                     sealed,
                 };
                 let place = Place { channel, e };
-                let with = own.iter().find(|(number, _)| *number == generation);
+                // Another session of this machine has the key, or it is gone: no fault of the wrap.
+                let Some((_, with)) = own.iter().find(|(number, _)| *number == generation) else {
+                    continue;
+                };
                 // Of an epoch that came after the chain was read: nothing to judge it by yet.
                 let Some(epoch) = tip.epoch_at(e) else {
                     continue;
                 };
-                let open = || wrap::open(&wrapped, place, &epoch.commit, &with?.1);
-                match open() {
+                match wrap::open(&wrapped, place, &epoch.commit, with) {
                     Some(key) => found.push(key),
                     None => unusable.push(e),
                 }
@@ -389,6 +435,14 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// Does something with the keystore beside the runtime: it may wait for another process's lock.
+async fn on_disk<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, HomeError> + Send + 'static,
+) -> Result<T, ClientError> {
+    let done = tokio::task::spawn_blocking(act).await;
+    Ok(done.map_err(|_| ClientError::Closed)??)
 }
 
 /// Refuses, in the server's words, what needs no key because it will not be taken anyway.

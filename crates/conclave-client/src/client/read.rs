@@ -262,9 +262,9 @@ impl Client {
                         self.learn(user).await?;
                         continue;
                     }
-                    Verdict::Need(crate::book::Need::Key(_)) if tries < TRIES_MAX => {
+                    Verdict::Need(crate::book::Need::Key(place)) if tries < TRIES_MAX => {
                         tries += 1;
-                        self.fetch_keys(channel).await?;
+                        self.fetch_keys_for(channel, Some(place.e)).await?;
                         continue;
                     }
                     Verdict::Refused(kind, _) => {

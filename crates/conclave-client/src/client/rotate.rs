@@ -81,8 +81,7 @@ impl Client {
     async fn new_epoch(&self, channel: ChannelId, why: Why) -> Result<u32, ClientError> {
         for _ in 0..CONFLICTS_MAX {
             let tip = self.tip(channel).await?;
-            let now = crate::link::wall();
-            let needed = move |core: &mut crate::core::Core| core.needs_rotation(&channel, now);
+            let needed = move |core: &mut crate::core::Core| core.needs_rotation(&channel);
             if let (Why::Needed, Some(epoch)) = (why, tip.epoch())
                 && !self.with(needed).await?
             {
@@ -169,8 +168,8 @@ impl Client {
         };
         let bundle = match bundle {
             Some(bundle) => bundle,
-            // Only who could never read the channel lacks it.
-            None if tip.epoch().is_some() && why != Why::Lost => return Err(pending()),
+            // Who never could read the channel lacks it. Who can, and lacks it, was told nothing that opens.
+            None if past && prev_box.is_none() => return Err(pending()),
             None => Bundle {
                 index_key: IndexKey::new(random()?),
                 name: None,

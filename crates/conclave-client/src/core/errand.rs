@@ -11,7 +11,6 @@ use conclave_proto::channel_log::{CtlChange, Mode};
 use conclave_proto::id::{ChannelId, LogId};
 use conclave_proto::name::SessionPath;
 use conclave_proto::reject::{Code, Reject};
-use conclave_proto::time::UnixMs;
 use std::collections::{HashMap, HashSet, VecDeque};
 use tokio::sync::mpsc;
 
@@ -19,6 +18,8 @@ use tokio::sync::mpsc;
 const RETRY_FIRST_MS: u64 = 1_000;
 /// …and at most this long.
 const RETRY_MAX_MS: u64 = 30_000;
+/// How often it is looked whether this machine's encryption key must be renewed, in milliseconds.
+const ANNOUNCE_MS: u64 = 24 * 60 * 60 * 1000;
 /// Among how many milliseconds holders choose when to bring a key, so that one is first.
 const SPREAD_MS: u64 = 1_000;
 
@@ -31,6 +32,10 @@ pub(crate) enum Errand {
     Keys(ChannelId),
     /// Bring a channel's key to members that lack it.
     Repair(ChannelId),
+    /// The same, at once: one of them has come.
+    KeyCame(ChannelId),
+    /// Read this machine's own encryption keys anew.
+    Reload,
     /// Renew and announce this machine's encryption key.
     Announce,
 }
@@ -97,7 +102,8 @@ impl Core {
     }
 
     /// Returns whether a channel needs another key before anything is said in it.
-    pub(crate) fn needs_rotation(&self, channel: &ChannelId, now: UnixMs) -> bool {
+    pub(crate) fn needs_rotation(&self, channel: &ChannelId) -> bool {
+        let now = self.server_now();
         let newest = self.newest.get(&LogId::Channel(*channel));
         let newest = newest.map_or(0, |head| head.n);
         self.book.needs_rotation(channel, now, newest)
@@ -125,19 +131,34 @@ impl Core {
     pub(super) async fn errand_done(&mut self, errand: Errand, result: Result<(), Reject>) {
         self.errands.asked.remove(&errand);
         self.errands.send();
-        if self.errands.again.remove(&errand)
-            && let Errand::Repair(channel) = errand
-        {
-            // Somebody else may lack the key since.
-            self.repair_soon(channel);
+        if self.errands.again.remove(&errand) {
+            match &errand {
+                // Somebody else may lack the key since, or another one have come.
+                Errand::Repair(channel) => self.repair_soon(*channel),
+                Errand::KeyCame(_) => self.errand(errand.clone()),
+                _ => {}
+            }
         }
         match errand {
             Errand::Prepare(log, _) => self.prepared(log, result).await,
-            Errand::Keys(channel) => self.keys_done(channel, result.is_ok()).await,
-            Errand::Repair(_) | Errand::Announce => {
+            Errand::Keys(channel) | Errand::KeyCame(channel) => {
+                self.keys_done(channel, result.is_ok()).await;
+            }
+            Errand::Reload => self.own_reloaded(),
+            Errand::Repair(_) => {
                 if let Err(error) = result {
-                    tracing::debug!(%error, ?errand, "errand not done");
+                    tracing::debug!(%error, "no key was brought");
                 }
+            }
+            Errand::Announce => {
+                let wait = match result {
+                    Ok(()) => ANNOUNCE_MS,
+                    Err(error) => {
+                        tracing::warn!(%error, "this machine's encryption key was not announced");
+                        RETRY_MAX_MS
+                    }
+                };
+                self.errand_after(Errand::Announce, wait);
             }
         }
     }
@@ -153,15 +174,28 @@ impl Core {
                 self.release(is, true);
             }
         }
-        if readable {
+        let waits = self.awaited(&channel).is_some();
+        if waits || !readable && self.waits(&LogId::Channel(channel)) {
+            self.keys_pending(channel);
+        } else if readable {
             self.errands.tries.remove(&channel);
             self.errands.told.remove(&channel);
-            return self.wake(LogId::Channel(channel)).await;
         }
-        let waits = self.awaited(&channel).is_some() || self.waits(&LogId::Channel(channel));
-        if waits {
-            self.keys_pending(channel);
+        if readable {
+            self.wake(LogId::Channel(channel)).await;
         }
+    }
+
+    /// Looks again at whispers whose key was not here.
+    fn own_reloaded(&mut self) {
+        let keys = &self.book.keys;
+        let held = |need: &Need| matches!(need, Need::Own(id) if keys.own_named(id).is_some());
+        let came: Vec<Need> = self.needs().filter(held).collect();
+        for need in came {
+            self.release(|waits| *waits == need, false);
+        }
+        // What is not here now was forgotten.
+        self.release(|need| matches!(need, Need::Own(_)), true);
     }
 
     /// Says once that a channel's key is missing, and looks for it again later.
@@ -184,9 +218,7 @@ impl Core {
 
     /// Asks again at once for keys that are waited for: one has come.
     pub(super) fn key_came(&mut self, channel: ChannelId) {
-        // A later look may be under way already; this one goes beside it.
-        self.errands.asked.remove(&Errand::Keys(channel));
-        self.errand(Errand::Keys(channel));
+        self.errand(Errand::KeyCame(channel));
     }
 }
 

@@ -24,14 +24,19 @@ pub(crate) struct Feed {
     queue: VecDeque<Step>,
     /// What the entry in front waits for; asked for already.
     need: Option<Need>,
-    /// It was asked for and could not be had.
-    in_vain: bool,
+    /// What the entry in front needs and was asked for in vain.
+    vain: Vec<Need>,
+    /// How often there was no answer.
+    unheard: u32,
     /// How many batches came since the queue was empty.
     batches: usize,
     /// Too many came meanwhile: they are forgotten, and asked for again when the wait is over.
     paused: bool,
     stored: u64,
 }
+
+/// How often something is asked for again that the server did not answer.
+const UNHEARD_MAX: u32 = 8;
 
 /// How many batches wait while something is asked for; each is at most one frame.
 const BATCHES_MAX: usize = 64;
@@ -74,7 +79,8 @@ impl Feed {
         Self {
             queue: VecDeque::new(),
             need: None,
-            in_vain: false,
+            vain: Vec::new(),
+            unheard: 0,
             batches: 0,
             paused: false,
             stored: after,
@@ -193,7 +199,9 @@ impl Core {
                 None
             }
             Verdict::Message(message) => match self.book.doubt(&message) {
-                Some(Doubt::Identity(user)) if !self.in_vain(&log) => Some(Need::Identity(user)),
+                Some(Doubt::Identity(user)) if !self.in_vain(&log, &Need::Identity(user)) => {
+                    Some(Need::Identity(user))
+                }
                 doubt => {
                     let text = match doubt {
                         None => None,
@@ -219,12 +227,19 @@ impl Core {
         let Some(feed) = self.feeds.get_mut(&log) else {
             return false;
         };
-        let in_vain = std::mem::take(&mut feed.in_vain);
         match need {
-            None => true,
-            Some(need) if in_vain => {
+            None => {
+                feed.vain.clear();
+                true
+            }
+            Some(need) if feed.vain.contains(&need) => {
+                feed.vain.clear();
                 let (kind, text) = match need {
                     Need::Key(_) => (NoticeKind::Unreadable, "its key cannot be had"),
+                    Need::Own(_) => (
+                        NoticeKind::Unreadable,
+                        "a whisper sealed to a key that this machine does not have any more",
+                    ),
                     Need::Identity(_) | Need::User(_) => (
                         NoticeKind::BadSignature,
                         "the server does not show who the sender is",
@@ -242,8 +257,9 @@ impl Core {
         }
     }
 
-    fn in_vain(&self, log: &LogId) -> bool {
-        self.feeds.get(log).is_some_and(|feed| feed.in_vain)
+    fn in_vain(&self, log: &LogId, need: &Need) -> bool {
+        let feed = self.feeds.get(log);
+        feed.is_some_and(|feed| feed.vain.contains(need))
     }
 
     /// Keeps a batch and tells of it.
@@ -361,36 +377,47 @@ impl Core {
 
     /// Asks for what a feed needs, once however many feeds do.
     fn fetch(&mut self, need: Need) {
-        let same = |w: &Waiting| matches!(w, Waiting::Need(other) if *other == need);
+        let same = |w: &Waiting| matches!(w, Waiting::Need(other, _) if *other == need);
         if self.waiting.values().any(same) {
             return;
         }
+        let mut first = 0;
         let op = match &need {
             Need::Key(place) => return self.errand(Errand::Keys(place.channel)),
+            Need::Own(_) => return self.errand(Errand::Reload),
             Need::Identity(user) => {
                 let from = self.book.next_identity(user);
+                first = from;
                 Op::IdentFetch(IdentFetch { user: *user, from })
             }
             Need::User(name) => Op::FindUser(FindName { name: name.clone() }),
         };
         let deadline = self.deadline();
-        self.ask(op, deadline, Waiting::Need(need));
+        self.ask(op, deadline, Waiting::Need(need, first));
     }
 
     /// Takes what a feed needed.
-    pub(super) async fn needed(&mut self, need: Need, result: Result<Reply, Reject>) {
+    pub(super) async fn needed(&mut self, need: Need, from: u64, result: Result<Reply, Reject>) {
         // Without an answer nothing is known: the entry is judged, and the question asked, again.
-        let unheard = matches!(&result, Err(r) if matches!(r.code, Code::Offline | Code::Timeout));
+        let unheard = matches!(&result, Err(r) if r.code != Code::NotFound);
         let got = match (&need, result) {
             (Need::Identity(user), Ok(Reply::Idents(idents))) if idents.user == *user => {
-                self.learn(*user, idents.records).await.unwrap_or(false)
+                let learned = self.learn(*user, from, idents.records).await;
+                learned.unwrap_or(false)
             }
             (Need::User(name), Ok(Reply::User(info))) if info.name == *name => {
                 self.pin_name(name.clone(), info.user_id).await.is_ok()
             }
             _ => false,
         };
-        self.release(|waits| *waits == need, !got && !unheard);
+        let mut given_up = !got && !unheard;
+        for feed in self.feeds.values_mut() {
+            if unheard && feed.need.as_ref() == Some(&need) {
+                feed.unheard += 1;
+                given_up |= feed.unheard > UNHEARD_MAX;
+            }
+        }
+        self.release(|waits| *waits == need, given_up);
     }
 
     /// Lets feeds go on that waited for something: it is there, or was asked for in vain.
@@ -400,8 +427,11 @@ impl Core {
             .iter_mut()
             .filter(|(_, feed)| feed.need.as_ref().is_some_and(&is));
         for (log, feed) in waiting {
-            feed.need = None;
-            feed.in_vain = in_vain;
+            let need = feed.need.take();
+            feed.vain.extend(need.filter(|_| in_vain));
+            if in_vain {
+                feed.unheard = 0;
+            }
             if std::mem::take(&mut feed.paused) {
                 let (log, after) = (*log, feed.stored);
                 self.driver.input(Input::Follow { log, after });
@@ -409,8 +439,13 @@ impl Core {
         }
     }
 
-    /// Returns which epochs of a channel its feed waits for the key of.
-    pub(super) fn awaited(&self, channel: &ChannelId) -> Option<Place> {
+    /// Returns what feeds wait for.
+    pub(super) fn needs(&self) -> impl Iterator<Item = Need> + '_ {
+        self.feeds.values().filter_map(|feed| feed.need.clone())
+    }
+
+    /// Returns which epoch of a channel its feed waits for the key of.
+    pub(crate) fn awaited(&self, channel: &ChannelId) -> Option<Place> {
         match self.feeds.get(&LogId::Channel(*channel))?.need {
             Some(Need::Key(place)) => Some(place),
             _ => None,
@@ -421,11 +456,15 @@ impl Core {
     pub(crate) async fn learn(
         &mut self,
         user: conclave_proto::id::UserId,
-        records: Vec<conclave_proto::id::Blob>,
+        asked_from: u64,
+        mut records: Vec<conclave_proto::id::Blob>,
     ) -> Result<bool, ClientError> {
         let from = self.book.next_identity(&user);
+        // An errand may have learned some of them meanwhile.
+        let known = usize::try_from(from.saturating_sub(asked_from)).unwrap_or(usize::MAX);
+        records.drain(..known.min(records.len()));
         if records.is_empty() {
-            return Ok(false);
+            return Ok(known > 0);
         }
         self.book.add_identity(user, &records)?;
         self.replica.keep_idents(user, from, records).await?;
