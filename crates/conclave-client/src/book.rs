@@ -8,8 +8,10 @@ pub mod keys;
 pub mod opened;
 
 use crate::event::NoticeKind;
+use crate::replica::chain::ChannelPin;
 use conclave_e2ee::Place;
 use conclave_proto::body::Body;
+use conclave_proto::bytes::sha256;
 use conclave_proto::channel_log::{
     Admission, ChannelLog, CtlChange, CtlError, EnvError, Identities, ParsedCtl,
 };
@@ -115,8 +117,10 @@ pub struct Book {
     names: HashMap<Name, NamePin>,
     tips: HashMap<ChannelId, ChannelLog>,
     streams: HashMap<ChannelId, ChannelLog>,
-    /// The hashes of control records, by number.
-    ctl_hashes: HashMap<ChannelId, Vec<Hash>>,
+    /// The places and hashes of control records, by number.
+    chains: HashMap<ChannelId, Vec<(u64, Hash)>>,
+    /// What channels are held to, whatever becomes of their chains.
+    pins: HashMap<ChannelId, ChannelPin>,
     /// What this machine holds and knows of keys.
     pub keys: KeyRing,
 }
@@ -132,7 +136,8 @@ impl Book {
             names: HashMap::new(),
             tips: HashMap::new(),
             streams: HashMap::new(),
-            ctl_hashes: HashMap::new(),
+            chains: HashMap::new(),
+            pins: HashMap::new(),
             keys: KeyRing::default(),
         }
     }
@@ -224,13 +229,38 @@ impl Book {
     pub fn forget(&mut self, channel: &ChannelId) {
         self.tips.remove(channel);
         self.streams.remove(channel);
-        self.ctl_hashes.remove(channel);
+        self.chains.remove(channel);
     }
 
     /// Takes a channel as it was verified before: the server may never show less, or something else.
-    pub fn restore(&mut self, log: ChannelLog, hashes: Vec<Hash>) {
-        self.ctl_hashes.insert(*log.id(), hashes);
+    pub fn restore(&mut self, log: ChannelLog, chain: Vec<(u64, Hash)>) {
+        self.chains.insert(*log.id(), chain);
         self.tips.insert(*log.id(), log);
+    }
+
+    /// Holds a channel to its first record and to how far its chain was seen.
+    pub fn hold(&mut self, channel: ChannelId, pin: ChannelPin) {
+        self.pins.insert(channel, pin);
+    }
+
+    /// Returns what a channel is held to.
+    #[must_use]
+    pub fn held(&self, channel: &ChannelId) -> Option<ChannelPin> {
+        self.pins.get(channel).copied()
+    }
+
+    /// Returns the place and hash of a control record, as it was verified.
+    #[must_use]
+    pub fn ctl_at(&self, channel: &ChannelId, n: u64) -> Option<(u64, Hash)> {
+        let chain = self.chains.get(channel)?;
+        chain.get(usize::try_from(n).ok()?).copied()
+    }
+
+    /// Returns whether a control record that is known stands at or before a place, and the channel as it
+    /// was shown there does not have it.
+    fn skips(&self, shown: &ChannelLog, seq: u64) -> bool {
+        let next = self.ctl_at(shown.id(), shown.head().n + 1);
+        next.is_some_and(|(place, _)| place <= seq)
     }
 
     /// Starts the stream of a channel with records from one's own replica.
@@ -253,8 +283,12 @@ impl Book {
             Some(tip) if seq <= tip.seq() => Ok(None),
             Some(tip) => {
                 let change = tip.apply(seq, at, rec, &self.identities)?;
-                let hash = tip.head().hash;
-                self.ctl_hashes.entry(channel).or_default().push(hash);
+                let head = tip.head();
+                let chain = self.chains.entry(channel).or_default();
+                chain.push((seq, head.hash));
+                self.pins
+                    .entry(channel)
+                    .and_modify(|pin| pin.c = pin.c.max(head.n));
                 Ok(Some(change))
             }
             None => {
@@ -262,7 +296,12 @@ impl Book {
                 if log.id() != &channel {
                     return Err(CtlError::Channel);
                 }
-                self.restore(log.clone(), vec![log.head().hash]);
+                let genesis = *log.genesis();
+                let pin = ChannelPin { genesis, c: 0 };
+                if self.pins.entry(channel).or_insert(pin).genesis != genesis {
+                    return Err(CtlError::Channel);
+                }
+                self.restore(log, vec![(seq, genesis)]);
                 Ok(Some(CtlChange::Created))
             }
         }
@@ -321,8 +360,18 @@ impl Book {
         if let Err(error) = self.advance_tip(channel, entry.seq, entry.at, rec) {
             return refused_ctl(&error);
         }
-        let applied = match self.streams.get_mut(&channel) {
+        let next = match self.streams.get(&channel) {
             Some(stream) if entry.seq <= stream.seq() => return Verdict::Nothing,
+            Some(stream) => stream.head().n + 1,
+            None => 0,
+        };
+        if self.ctl_at(&channel, next) != Some((entry.seq, sha256(rec))) {
+            return Verdict::Refused(
+                NoticeKind::ServerFork,
+                "the channel's control records were others before, or in other places".into(),
+            );
+        }
+        let applied = match self.streams.get_mut(&channel) {
             Some(stream) => stream.apply(entry.seq, entry.at, rec, &self.identities),
             None => ChannelLog::create(entry.seq, entry.at, rec, &self.identities).map(|log| {
                 self.streams.insert(channel, log);
@@ -330,20 +379,8 @@ impl Book {
             }),
         };
         match applied {
-            Ok(_) if self.forks(&channel) => Verdict::Refused(
-                NoticeKind::ServerFork,
-                "the channel's control records were others before".into(),
-            ),
             Ok(change) => Verdict::Ctl(change),
             Err(error) => refused_ctl(&error),
-        }
-    }
-
-    /// Returns whether the stream of a channel leads to another state than what was read before.
-    fn forks(&self, channel: &ChannelId) -> bool {
-        match (self.streams.get(channel), self.tips.get(channel)) {
-            (Some(stream), Some(tip)) => stream.seq() == tip.seq() && stream.head() != tip.head(),
-            _ => false,
         }
     }
 
@@ -354,6 +391,10 @@ impl Book {
             Ok(parsed) => parsed,
             Err(error) => return Verdict::Refused(NoticeKind::Malformed, error.to_string()),
         };
+        if self.skips(channel, entry.seq) {
+            let text = "a control record that stands before it was shown in another place";
+            return Verdict::Refused(NoticeKind::ServerFork, text.into());
+        }
         match channel.check_env(&parsed.header, &self.identities) {
             Ok(()) => {}
             Err(EnvError::NeedIdentity { user, .. }) => {

@@ -38,11 +38,12 @@ use conclave_proto::encryption_key::Announcement;
 use conclave_proto::frame::op::{FindName, IdentFetch};
 use conclave_proto::frame::{Op, Ready, Reply};
 use conclave_proto::handshake::Mode;
-use conclave_proto::id::{Instance, LogId, SenderSid, ServerId, UserId};
+use conclave_proto::id::{Blob, Instance, LogId, SenderSid, ServerId, UserId};
 use conclave_proto::key::Secret;
 use conclave_proto::link::{LinkConfig, Pin};
 use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
+use conclave_proto::time::UnixMs;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -387,6 +388,19 @@ impl Client {
 
     /// Fetches, verifies and keeps what is new of an identity log; returns whether anything was.
     pub(crate) async fn learn(&self, user: UserId) -> Result<bool, ClientError> {
+        let this = self.clone();
+        self.uncut(async move { this.learn_now(user).await }).await
+    }
+
+    /// Runs to its end whatever becomes of the caller: what is verified in memory is also kept on disk.
+    pub(crate) async fn uncut<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ClientError>> + Send + 'static,
+    ) -> Result<T, ClientError> {
+        tokio::spawn(work).await.map_err(|_| ClientError::Closed)?
+    }
+
+    async fn learn_now(&self, user: UserId) -> Result<bool, ClientError> {
         let from = self
             .with(move |core| core.book.next_identity(&user))
             .await?;
@@ -400,19 +414,21 @@ impl Client {
             return Ok(false);
         }
         let records = idents.records.clone();
-        let name = self
+        let (name, verified) = self
             .with(move |core| {
-                // A feed may have learned the same meanwhile.
-                if core.book.next_identity(&user) == from {
+                // A feed may have learned the same meanwhile; then these were not verified.
+                let verified = core.book.next_identity(&user) == from;
+                if verified {
                     core.book.add_identity(user, &records)?;
                 }
-                Ok::<_, ClientError>(core.book.identity(&user).map(|log| log.username().clone()))
+                let name = core.book.identity(&user).map(|log| log.username().clone());
+                Ok::<_, ClientError>((name, verified))
             })
             .await??;
-        self.info
-            .replica
-            .keep_idents(user, from, idents.records)
-            .await?;
+        if verified {
+            let replica = &self.info.replica;
+            replica.keep_idents(user, from, idents.records).await?;
+        }
         if let Some(name) = name {
             self.pin(name, user).await?;
         }
@@ -456,9 +472,18 @@ async fn open_book(replica: &Replica, server: ServerId, me: UserId) -> Result<Bo
         let Some((user, _)) = chain.first() else {
             continue;
         };
-        let records: Vec<_> = chain.iter().map(|(_, rec)| rec.clone()).collect();
-        if let Err(error) = book.add_identity(*user, &records) {
-            tracing::warn!(%user, %error, "an identity in the replica is damaged");
+        for (_, rec) in chain {
+            if let Err(error) = book.add_identity(*user, std::slice::from_ref(rec)) {
+                // What verifies stays; the rest is fetched again.
+                tracing::warn!(%user, %error, "an identity in the replica is damaged");
+                replica.drop_idents(*user, book.next_identity(user)).await?;
+                break;
+            }
+        }
+    }
+    for (log, pin) in replica.channel_pins().await? {
+        if let LogId::Channel(channel) = log {
+            book.hold(channel, pin);
         }
     }
     for log in replica.ctl_logs().await? {
@@ -466,11 +491,14 @@ async fn open_book(replica: &Replica, server: ServerId, me: UserId) -> Result<Bo
             let records = replica.ctl(log, u64::MAX).await?;
             match book.rebuild(&records) {
                 Ok(Some(tip)) if *tip.id() == channel => {
-                    let hashes = records.iter().map(|(_, _, rec)| sha256(rec)).collect();
-                    book.restore(tip, hashes);
+                    let place = |(seq, _, rec): &(u64, UnixMs, Blob)| (*seq, sha256(rec));
+                    book.restore(tip, records.iter().map(place).collect());
                 }
-                // What does not rebuild is fetched again.
-                other => tracing::warn!(%channel, ?other, "a channel in the replica is damaged"),
+                other => {
+                    // It is fetched again, and held to what was pinned of it.
+                    tracing::warn!(%channel, ?other, "a channel in the replica is damaged");
+                    replica.drop_ctl(log).await?;
+                }
             }
         }
     }

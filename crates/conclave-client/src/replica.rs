@@ -3,6 +3,7 @@
 //! Several sessions of the machine share the file; everything is insert-or-ignore. Nothing in here
 //! is unverified. Bodies are in the clear: the file is 0600 in a 0700 directory.
 
+pub mod chain;
 pub mod feed;
 pub mod history;
 pub mod keys;
@@ -10,7 +11,6 @@ pub mod pin;
 
 use conclave_proto::id::{Blob, LogId, UserId};
 use conclave_proto::name::Name;
-use conclave_proto::time::UnixMs;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::path::Path;
 use tokio::sync::{mpsc, oneshot};
@@ -91,6 +91,19 @@ impl Replica {
         .await
     }
 
+    /// Forgets identity records from number `from` on: they do not verify.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn drop_idents(&self, user: UserId, from: u64) -> Result<(), ReplicaError> {
+        self.call(move |db| {
+            db.prepare_cached("DELETE FROM ident WHERE user = ?1 AND n >= ?2")?
+                .execute(params![user.as_bytes(), int(from)])
+                .map(drop)
+        })
+        .await
+    }
+
     /// Keeps identity records from number `from` on.
     ///
     /// # Errors
@@ -148,59 +161,6 @@ impl Replica {
                     .execute([name.as_str()])?;
             }
             Ok(pinned)
-        })
-        .await
-    }
-
-    /// Returns a channel's control records up to and including `until`: seq, time, record.
-    ///
-    /// # Errors
-    /// [`ReplicaError`].
-    pub async fn ctl(
-        &self,
-        log: LogId,
-        until: u64,
-    ) -> Result<Vec<(u64, UnixMs, Blob)>, ReplicaError> {
-        self.call(move |db| {
-            let mut query = db.prepare_cached(
-                "SELECT seq, at, rec FROM ctl WHERE log = ?1 AND seq <= ?2 ORDER BY seq",
-            )?;
-            let rows = query.query_map(params![log.to_bytes(), int(until)], |r| {
-                Ok((uint(r.get(0)?), UnixMs(uint(r.get(1)?)), blob(r.get(2)?)))
-            })?;
-            rows.collect()
-        })
-        .await
-    }
-
-    /// Returns the logs that control records are held of.
-    ///
-    /// # Errors
-    /// [`ReplicaError`].
-    pub async fn ctl_logs(&self) -> Result<Vec<LogId>, ReplicaError> {
-        self.call(|db| {
-            let mut query = db.prepare_cached("SELECT DISTINCT log FROM ctl")?;
-            let rows = query.query_map([], |r| Ok(LogId::from_slice(r.get_ref(0)?.as_blob()?)))?;
-            rows.filter_map(Result::transpose).collect()
-        })
-        .await
-    }
-
-    /// Keeps a control record.
-    ///
-    /// # Errors
-    /// [`ReplicaError`].
-    pub async fn keep_ctl(
-        &self,
-        log: LogId,
-        seq: u64,
-        at: UnixMs,
-        rec: Blob,
-    ) -> Result<(), ReplicaError> {
-        self.call(move |db| {
-            db.prepare_cached("INSERT OR IGNORE INTO ctl VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![log.to_bytes(), int(seq), int(at.0), rec.as_slice()])
-                .map(drop)
         })
         .await
     }

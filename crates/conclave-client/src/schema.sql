@@ -12,12 +12,21 @@ CREATE TABLE IF NOT EXISTS name (
     verified INTEGER NOT NULL DEFAULT 0,
     changed INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
+-- Control records by their number in the chain: a server cannot put one in two places.
 CREATE TABLE IF NOT EXISTS ctl (
     log BLOB NOT NULL,
+    c INTEGER NOT NULL,
     seq INTEGER NOT NULL,
     at INTEGER NOT NULL,
     rec BLOB NOT NULL,
-    PRIMARY KEY (log, seq)
+    PRIMARY KEY (log, c)
+) WITHOUT ROWID;
+-- The first record of every channel ever verified here, and how far its chain was seen. Outlives the
+-- chain itself: whatever happens to that, no other channel is taken for this one, and no shorter chain.
+CREATE TABLE IF NOT EXISTS channel_pin (
+    log BLOB PRIMARY KEY,
+    genesis BLOB NOT NULL,
+    c INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS message (
     log BLOB NOT NULL,
@@ -77,4 +86,8 @@ CREATE TABLE IF NOT EXISTS channel_key (
 -- What members know of a channel and the server does not: index key, name, topic (CBOR).
 CREATE TABLE IF NOT EXISTS channel_fact (channel BLOB PRIMARY KEY, bundle BLOB NOT NULL) WITHOUT ROWID;
 -- The newest encryption key seen of a machine: nothing older is sealed to.
-CREATE TABLE IF NOT EXISTS encryption_key (holder BLOB PRIMARY KEY, rec BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS encryption_key (
+    holder BLOB PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    rec BLOB NOT NULL
+) WITHOUT ROWID;

@@ -4,8 +4,8 @@ use super::Book;
 use conclave_e2ee::{Bundle, ChannelKey, EncryptionSecret, Place};
 use conclave_proto::channel_log::{ChannelLog, History, Identities as _, Mode};
 use conclave_proto::encryption_key::Announcement;
-use conclave_proto::id::{ChannelId, Hash, RecipientKeyId, UserId};
-use conclave_proto::key::{EncryptionKey, HolderKey, MachineKey};
+use conclave_proto::id::{Blob, ChannelId, Hash, RecipientKeyId, UserId};
+use conclave_proto::key::{EncryptionKey, HolderKey, MachineKey, OwnerKey};
 use conclave_proto::name::SessionPath;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
@@ -13,6 +13,9 @@ use std::collections::HashMap;
 
 /// How old an epoch gets, in milliseconds.
 const ROTATE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// For how many days keys are kept at least, whatever a server says of its retention.
+const KEEP_DAYS_MIN: u64 = 7;
 /// How long an announcement counts as the newest, in milliseconds.
 const ASK_AGAIN_MS: u64 = 60 * 60 * 1000;
 /// How many entries an epoch lasts.
@@ -113,6 +116,14 @@ impl Book {
     #[must_use]
     pub fn seal_to(&self, user: &UserId, holder: &HolderKey, now: UnixMs) -> Option<SealTo> {
         let holder = *holder;
+        let identity = self.identity(user)?;
+        let machine = MachineKey::new(*holder.as_bytes());
+        let owner = OwnerKey::new(*holder.as_bytes());
+        let machine = identity.machine(&machine);
+        if machine.is_none() && !identity.is_owner(&owner) {
+            // Revoked since, as far as is known here, whatever the channel goes by.
+            return None;
+        }
         if let Some(known) = self.keys.announced(&holder) {
             return (now <= known.not_after).then_some(SealTo {
                 holder,
@@ -120,12 +131,10 @@ impl Book {
                 key: known.key,
             });
         }
-        let machine = MachineKey::new(*holder.as_bytes());
-        let machine = self.identity(user)?.machine(&machine)?;
         Some(SealTo {
             holder,
             generation: 0,
-            key: machine.encryption_key,
+            key: machine?.encryption_key,
         })
     }
 
@@ -176,21 +185,41 @@ impl Book {
         let Some(tip) = self.tip(channel) else {
             return false;
         };
-        tip.needs_epoch()
+        self.must_rotate(channel)
             || tip.epoch().is_some_and(|epoch| {
                 now >= epoch.at.plus(ROTATE_MS)
                     || newest >= epoch.seq.saturating_add(ROTATE_ENTRIES)
             })
     }
 
+    /// Returns whether the membership asks for another key, whatever the age of this one.
+    #[must_use]
+    pub fn must_rotate(&self, channel: &ChannelId) -> bool {
+        let tip = self.tip(channel);
+        tip.is_some_and(|tip| tip.needs_epoch() || self.has_revoked(tip))
+    }
+
+    /// Returns whether a member has revoked a machine or owner key that the channel still goes by.
+    fn has_revoked(&self, tip: &ChannelLog) -> bool {
+        tip.members().iter().any(|(user, member)| {
+            let n = member.ident.n;
+            let newer = self.identity(user).filter(|log| log.head().n > n);
+            newer.is_some_and(|log| {
+                let gone = |key: &MachineKey| log.machine(key).is_none();
+                log.machines_at(n).any(|machine| gone(&machine.key))
+                    || log.owners_at(n).any(|key| !log.is_owner(key))
+            })
+        })
+    }
+
     /// Takes announcements that a server showed: signed by their holders, for this server, and never
     /// older than what was seen. Returns those that are news, and whether one was older.
     pub fn take_announcements(
         &mut self,
-        recs: &[conclave_proto::id::Blob],
+        recs: &[Blob],
         asked: &[HolderKey],
         now: UnixMs,
-    ) -> (Vec<(HolderKey, conclave_proto::id::Blob)>, bool) {
+    ) -> (Vec<(HolderKey, u32, Blob)>, bool) {
         self.keys
             .asked
             .extend(asked.iter().map(|holder| (*holder, now)));
@@ -207,7 +236,7 @@ impl Book {
                 continue;
             }
             match self.keys.announce(read) {
-                true => news.push((holder, rec.clone())),
+                true => news.push((holder, read.generation, rec.clone())),
                 false => older = true,
             }
         }
@@ -338,6 +367,22 @@ impl Book {
         said().unwrap_or(false)
     }
 
+    /// Returns whether an epoch's box for the key before holds another one: then who joins later cannot
+    /// go back. Known only to who holds both keys.
+    #[must_use]
+    pub fn cuts_off(&self, channel: &ChannelId, e: u32) -> bool {
+        let cut = || {
+            let (tip, channel) = (self.tip(channel)?, *channel);
+            let sealed = tip.epoch_at(e)?.prev_box.as_ref()?;
+            let before = e.checked_sub(1)?;
+            let held = |e| self.keys.channel(Place { channel, e });
+            held(before)?;
+            let commit = tip.epoch_at(before)?.commit;
+            Some(held(e)?.open_previous(sealed, &commit).is_none())
+        };
+        cut().unwrap_or(false)
+    }
+
     /// Returns the number of the first epoch whose messages may still be kept, `None` if all may.
     #[must_use]
     pub fn lapsed_below(&self, channel: &ChannelId, now: UnixMs, keep_ms: u64) -> Option<u32> {
@@ -345,6 +390,12 @@ impl Book {
         if tip.history() != History::SinceJoin || keep_ms == 0 {
             return None;
         }
+        // The channel's own bound is signed; a server's word alone is not let under a floor.
+        let own = u64::from(tip.limits().retention_days) * DAY_MS;
+        let keep_ms = match own {
+            0 => keep_ms.max(KEEP_DAYS_MIN * DAY_MS),
+            own => own,
+        };
         let mut epochs = tip.epochs().iter().rev();
         let over = epochs.find(|epoch| now >= epoch.at.plus(keep_ms))?;
         (over.e > 1).then_some(over.e)
@@ -353,7 +404,6 @@ impl Book {
     /// Returns the hash of a channel's control record `n`, as it was verified.
     #[must_use]
     pub fn ctl_hash(&self, channel: &ChannelId, n: u64) -> Option<Hash> {
-        let hashes = self.ctl_hashes.get(channel)?;
-        hashes.get(usize::try_from(n).ok()?).copied()
+        self.ctl_at(channel, n).map(|(_, hash)| hash)
     }
 }

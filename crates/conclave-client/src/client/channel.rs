@@ -142,17 +142,33 @@ impl Client {
                 break;
             }
         }
-        let tip = self
-            .with(move |core| core.book.tip(&channel).cloned())
+        let (tip, pin) = self
+            .with(move |core| (core.book.tip(&channel).cloned(), core.book.held(&channel)))
             .await?;
-        tip.ok_or_else(|| ClientError::NotFound {
-            what: "channel",
-            name: channel.to_string(),
-        })
+        let Some(tip) = tip else {
+            return Err(ClientError::NotFound {
+                what: "channel",
+                name: channel.to_string(),
+            });
+        };
+        if pin.is_some_and(|pin| tip.head().n < pin.c) {
+            return Err(ClientError::RolledBack);
+        }
+        Ok(tip)
     }
 
     /// Verifies control records of a channel and keeps them; returns whether any was new.
     pub(crate) async fn apply_ctl(
+        &self,
+        channel: ChannelId,
+        entries: Vec<Entry>,
+    ) -> Result<bool, ClientError> {
+        let this = self.clone();
+        self.uncut(async move { this.apply_ctl_now(channel, entries).await })
+            .await
+    }
+
+    async fn apply_ctl_now(
         &self,
         channel: ChannelId,
         entries: Vec<Entry>,

@@ -61,7 +61,18 @@ impl Client {
             return Err(ClientError::InviteBox);
         }
         self.apply_ctl(channel, records).await?;
-        let me = self.info.account.user_id;
+        let (me, invite_id) = (self.info.account.user_id, link.id());
+        let invited = move |core: &mut crate::core::Core| {
+            let tip = core.book.tip(&channel);
+            tip.is_some_and(|tip| tip.invites().contains_key(&invite_id))
+        };
+        if !self.with(invited).await? {
+            // The page that came with the invite need not be the whole chain.
+            self.tip(channel).await?;
+            if !self.with(invited).await? {
+                return Err(ClientError::InviteBox);
+            }
+        }
         let member = self
             .with(move |core| {
                 core.book
@@ -69,7 +80,11 @@ impl Client {
                     .is_some_and(|tip| tip.role(&me).is_some())
             })
             .await?;
-        if !member {
+        if member {
+            // What a member knows of the channel, members said.
+            return self.settle(channel).await;
+        }
+        {
             let invite = link.secret.signing_key();
             self.control_with(channel, Signer::Machine, None, |tip, author| {
                 let ticket = Ctl::ticket(&channel, &tip.head(), author, &invite);

@@ -311,7 +311,7 @@ impl Client {
         let server_keeps = self
             .live()
             .map_or(0, |ready| ready.limits.message_retention_ms);
-        let (changed, oversteps, lapsed) = self
+        let (changed, oversteps, cut, lapsed) = self
             .with(move |core| {
                 let changed = core.book.refresh_bundle(&channel);
                 if changed.is_some() {
@@ -321,7 +321,13 @@ impl Client {
                 if let Some(below) = lapsed {
                     core.book.keys.forget_below(channel, below);
                 }
-                (changed, core.book.oversteps(&channel, newest), lapsed)
+                let oversteps = core.book.oversteps(&channel, newest);
+                (
+                    changed,
+                    oversteps,
+                    core.book.cuts_off(&channel, newest),
+                    lapsed,
+                )
             })
             .await?;
         if let Some(bundle) = changed {
@@ -329,6 +335,11 @@ impl Client {
         }
         if let Some(below) = lapsed {
             self.replica().forget_channel_keys(channel, below).await?;
+        }
+        if cut {
+            let text = "a member's new key does not lead back to the one before: who joins later cannot read the past";
+            self.notice(NoticeKind::BadEpoch, Some(channel), text.to_owned())
+                .await?;
         }
         if oversteps {
             let text =

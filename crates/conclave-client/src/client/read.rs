@@ -7,6 +7,7 @@ use crate::error::ClientError;
 use crate::event::{Age, NoticeKind, VerifiedMessage};
 use crate::home::Account;
 use crate::replica::feed::FeedInfo;
+use conclave_proto::bytes::sha256;
 use conclave_proto::channel_log::{ChannelLog, Identities as _, ParsedCtl};
 use conclave_proto::entry::{Entry, EntryBody};
 use conclave_proto::frame::op::{Read, Who};
@@ -15,6 +16,7 @@ use conclave_proto::frame::{Op, Reply};
 use conclave_proto::id::{ChannelId, LogId, MailboxId, MsgId, UserId};
 use conclave_proto::identity_log::IdentityLog;
 use conclave_proto::name::{Name, SessionPath};
+use std::collections::HashMap;
 
 /// The most entries that one call reads.
 pub const HISTORY_MAX: u32 = 2_000;
@@ -234,6 +236,7 @@ impl Client {
         entries: Vec<Entry>,
     ) -> Result<Vec<Verified>, ClientError> {
         let mut found = Vec::new();
+        let mut counters: HashMap<_, u64> = HashMap::new();
         let opened = self.open_all(&entries).await?;
         for (entry, mut opened) in entries.into_iter().zip(opened) {
             let mut tries = 0;
@@ -250,7 +253,9 @@ impl Client {
                 state = after;
                 match verdict {
                     Verdict::Message(message) => {
-                        if self.replica().keep_message((*message).clone()).await? {
+                        let last = counters.entry((message.key, message.sid)).or_default();
+                        let rises = message.ctr > std::mem::replace(last, message.ctr.max(*last));
+                        if rises && self.replica().keep_message((*message).clone()).await? {
                             found.push(*message);
                         } else {
                             let kind = NoticeKind::Replayed.as_str();
@@ -354,7 +359,12 @@ fn judge_past(
     let verdict = match &entry.body {
         EntryBody::Ctl(rec) => {
             // Read anew: it need not be what was verified when the channel was read to its end.
-            if let Ok(rec) = ParsedCtl::parse(rec).and_then(ParsedCtl::verify) {
+            let next = state.as_ref().map_or(0, |log| log.head().n + 1);
+            // Judged by what was verified: a page may leave a record out, or show it elsewhere.
+            let known = book.ctl_at(&channel, next) == Some((entry.seq, sha256(rec)));
+            if !known {
+                tracing::warn!(%channel, "a past control record is not the one that was verified");
+            } else if let Ok(rec) = ParsedCtl::parse(rec).and_then(ParsedCtl::verify) {
                 state = match state {
                     None => ChannelLog::start(entry.seq, entry.at, &rec, book).ok(),
                     Some(mut log) => {

@@ -156,6 +156,8 @@ impl Client {
         let (previous, bundle, holders, root) = self
             .with(move |core| {
                 let previous = core.book.keys.channel(before).cloned();
+                // What an admin said since counts, also if nobody looked at it yet.
+                core.book.refresh_bundle(&channel);
                 let bundle = core.book.keys.bundle(&channel).cloned();
                 let holders = log.holders(&core.book);
                 (previous, bundle, holders, log.members_root(&core.book))

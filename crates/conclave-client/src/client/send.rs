@@ -82,6 +82,12 @@ impl Client {
                 stored: Some((done.seq, done.at)),
             }),
             Ok(Ok(Err(reject))) => Err(reject.into()),
+            // The session ended, or another process of this handle took it over: nothing is lost.
+            Ok(Err(_)) if self.replica().is_drafted(id).await? => Ok(SendReport {
+                id,
+                log,
+                stored: None,
+            }),
             Ok(Err(_)) => Err(ClientError::Closed),
             Err(_) => Ok(SendReport {
                 id,

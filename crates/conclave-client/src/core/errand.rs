@@ -218,7 +218,10 @@ impl Core {
 
     /// Asks again at once for keys that are waited for: one has come.
     pub(super) fn key_came(&mut self, channel: ChannelId) {
-        self.errand(Errand::KeyCame(channel));
+        // Of channels nobody here knows, a server may say what it likes.
+        if self.book.tip(&channel).is_some() {
+            self.errand(Errand::KeyCame(channel));
+        }
     }
 }
 

@@ -16,10 +16,10 @@ use conclave_proto::entry::{Entry, EntryBody, Envelope, Header, Route, Suite};
 use conclave_proto::frame::op::Append;
 use conclave_proto::frame::reply::Appended;
 use conclave_proto::frame::{Op, Ready, Reply};
-use conclave_proto::id::{Blob, ChannelId, LogId, RecipientKeyId};
+use conclave_proto::id::{Blob, ChannelId, LogId, RecipientKeyId, SenderSid};
 use conclave_proto::identity_log::IdentityLog;
 use conclave_proto::key::EncryptionKey;
-use conclave_proto::name::SessionPath;
+use conclave_proto::name::{CLI_HANDLE, SessionPath};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, UnixMs};
 use std::collections::{HashMap, VecDeque};
@@ -29,6 +29,10 @@ use tokio::sync::oneshot;
 const REST_MS: u64 = 5_000;
 /// How long a draft rests whose channel key is not here, in milliseconds; it is woken when it comes.
 const PENDING_MS: u64 = 30_000;
+/// How long a one-shot has to send what it drafted, in milliseconds, before another one does.
+const FRESH_MS: u64 = 60_000;
+/// How long it rests if the key came while it was looked for, in milliseconds.
+const CAME_MS: u64 = 250;
 /// How often one draft is sealed again before it is given up.
 const RESEALS_MAX: u32 = 8;
 /// How often one draft is sealed again because the channel has another key, before it is given up.
@@ -54,6 +58,8 @@ struct Lane {
     preparing: bool,
     /// What is known of the channel was found to be old.
     stale: bool,
+    /// The epoch that was prepared for what is said now: it is not too old, whatever clocks say.
+    prepared: Option<u32>,
     /// The next counter of this process, once it has said something here.
     next_ctr: Option<u64>,
     not_before: Option<Mono>,
@@ -62,7 +68,11 @@ struct Lane {
 struct Parcel {
     draft: Draft,
     told: Option<oneshot::Sender<Result<Appended, Reject>>>,
+    /// How often it was sealed again for its counter, and for a newer key.
     reseals: u32,
+    epochs: u32,
+    /// Bytes that were refused, until they are off the disk.
+    refused: Option<Vec<u8>>,
 }
 
 impl Outbox {
@@ -77,12 +87,19 @@ impl Outbox {
 
 impl Core {
     pub(super) async fn load_outbox(&mut self) -> Result<(), ClientError> {
+        let now = self.driver.now().wall;
         for draft in self.replica.drafts(self.handle.clone()).await? {
+            // One-shots share a handle: what is fresh is another one's at work.
+            if self.handle.as_str() == CLI_HANDLE && now.since(draft.created) < FRESH_MS {
+                continue;
+            }
             let lane = self.outbox.logs.entry(draft.log).or_default();
             lane.queue.push_back(Parcel {
                 draft,
                 told: None,
                 reseals: 0,
+                epochs: 0,
+                refused: None,
             });
         }
         Ok(())
@@ -113,6 +130,8 @@ impl Core {
                     draft,
                     told: Some(told),
                     reseals: 0,
+                    epochs: 0,
+                    refused: None,
                 });
                 self.send_next(log).await;
             }
@@ -154,6 +173,11 @@ impl Core {
             return;
         };
         if parcel.draft.sealed.is_none() {
+            if self.driver.now().wall.since(parcel.draft.created) >= KEEP_MS {
+                let reject = Reject::new(Code::Timeout, "it waited for a day");
+                self.finish(log, Err(reject)).await;
+                return Box::pin(self.send_next(log)).await;
+            }
             let (ctr, stale) = (lane.next_ctr.unwrap_or(1), lane.stale);
             let to = parcel.draft.to.clone();
             let sealing = match stale {
@@ -177,16 +201,26 @@ impl Core {
             let Ok(bytes) = codec::to_cbor(&*env) else {
                 return;
             };
-            let Some(parcel) = self.outbox.front(log) else {
+            let Some(n) = self.outbox.front(log).map(|parcel| parcel.draft.n) else {
                 return;
             };
-            parcel.draft.sealed = Some(bytes.clone());
-            let n = parcel.draft.n;
-            if let Err(error) = self.replica.keep_sealed(n, bytes).await {
-                // Without the bytes on disk a retry could differ: not sent, and sealed again later.
-                tracing::error!(%error, "sealed bytes cannot be kept");
-                self.outbox.rest(log, self.driver.now().mono.plus(REST_MS));
-                return;
+            let kept = match self.replica.keep_sealed(n, bytes).await {
+                Ok(Some(kept)) => kept,
+                Ok(None) => {
+                    // Another process of this handle has sent it meanwhile.
+                    if let Some(lane) = self.outbox.logs.get_mut(&log) {
+                        lane.queue.pop_front();
+                    }
+                    return Box::pin(self.send_next(log)).await;
+                }
+                Err(error) => {
+                    // Without the bytes on disk a retry could differ: not sent, and sealed again later.
+                    tracing::error!(%error, "sealed bytes cannot be kept");
+                    return self.outbox.rest(log, self.driver.now().mono.plus(REST_MS));
+                }
+            };
+            if let Some(parcel) = self.outbox.front(log) {
+                parcel.draft.sealed = Some(kept);
             }
         }
         let Some(parcel) = self.outbox.front(log) else {
@@ -194,7 +228,7 @@ impl Core {
         };
         let sealed = parcel.draft.sealed.as_deref().unwrap_or_default();
         let Ok(env) = codec::from_cbor::<Envelope>(sealed) else {
-            parcel.draft.sealed = None;
+            parcel.refused = parcel.draft.sealed.take();
             return;
         };
         if let Some(lane) = self.outbox.logs.get_mut(&log) {
@@ -266,7 +300,7 @@ impl Core {
                 let channel = server.as_bytes().get(..ChannelId::LEN);
                 let channel = channel.and_then(ChannelId::from_slice);
                 let (Some(channel), Some(to)) = (channel, to) else {
-                    return Ok(None);
+                    return Err(Reject::new(Code::Malformed, "the draft has no recipient"));
                 };
                 let key = self.book.whisper_key(to, now)?;
                 return Ok(key.map(|key| Scope {
@@ -278,12 +312,14 @@ impl Core {
         let Some(tip) = self.book.tip(&channel) else {
             return Ok(None);
         };
-        let newest = self.newest.get(&log).map_or(0, |head| head.n);
+        let prepared = self.outbox.logs.get(&log).and_then(|lane| lane.prepared);
+        let fresh = |key: &ChannelKey| match prepared == Some(key.place().e) {
+            true => !self.book.must_rotate(&channel),
+            false => !self.needs_rotation(&channel),
+        };
         let seal = match (tip.mode(), self.book.current_key(&channel)) {
             (Mode::Signed, _) => Some(Seal::Clear),
-            (Mode::E2e, Some(key)) if !self.book.needs_rotation(&channel, now, newest) => {
-                Some(Seal::Channel(Box::new(key.clone())))
-            }
+            (Mode::E2e, Some(key)) if fresh(key) => Some(Seal::Channel(Box::new(key.clone()))),
             (Mode::E2e, _) => None,
         };
         Ok(seal.map(|seal| Scope { channel, seal }))
@@ -308,14 +344,18 @@ impl Core {
             return;
         };
         lane.preparing = false;
-        let came = match log {
-            LogId::Channel(channel) => self.book.current_key(&channel).is_some(),
-            LogId::Mailbox(_) => false,
+        let key = match log {
+            LogId::Channel(channel) => self.book.current_key(&channel),
+            LogId::Mailbox(_) => None,
         };
+        lane.prepared = key.map(|key| key.place().e);
+        let came = key.is_some();
         match result {
             Ok(()) => lane.stale = false,
             // It came while it was looked for.
-            Err(reject) if is_pending(&reject) && came => {}
+            Err(reject) if is_pending(&reject) && came => {
+                lane.not_before = Some(now.mono.plus(CAME_MS));
+            }
             Err(reject) if is_pending(&reject) => {
                 // Nothing is sent in the clear, and nothing is lost: the draft waits for the key.
                 lane.not_before = Some(now.mono.plus(PENDING_MS));
@@ -358,6 +398,7 @@ impl Core {
             .queue
             .front()
             .is_some_and(|p| is_of(&p.draft, self.sid.as_bytes()));
+        let mut forgotten = false;
         let end = match result {
             Ok(Reply::Appended(appended)) => {
                 if own {
@@ -369,8 +410,15 @@ impl Core {
                 Code::Malformed,
                 "the answer is for something else",
             ))),
-            Err(reject) => lane.refused(reject, own, now.mono, now.wall),
+            Err(reject) => {
+                forgotten = own && reject.code == Code::CounterGap;
+                lane.refused(reject, own, now.mono, now.wall)
+            }
         };
+        if forgotten && end.is_some() {
+            self.count_anew(log);
+        }
+        self.unseal(log).await;
         if let Some(Ok(appended)) = &end {
             self.keep_own(log, *appended).await;
         }
@@ -378,6 +426,38 @@ impl Core {
             self.finish(log, end).await;
         }
         self.send_next(log).await;
+    }
+
+    /// Takes refused bytes off the disk, so that a retry cannot send them.
+    async fn unseal(&mut self, log: LogId) {
+        let Some(parcel) = self.outbox.front(log) else {
+            return;
+        };
+        let (n, refused) = (parcel.draft.n, parcel.refused.take());
+        if let Some(bytes) = refused
+            && let Err(error) = self.replica.unseal(n, bytes).await
+        {
+            tracing::error!(%error, "refused bytes stay in the outbox");
+            self.outbox.rest(log, self.driver.now().mono.plus(REST_MS));
+        }
+    }
+
+    /// Goes on as another process, for the server does not know this one's count any more: receivers see
+    /// that something is missing by the alarm, for counters cannot show it.
+    fn count_anew(&mut self, log: LogId) {
+        if let Ok(sid) = random() {
+            self.sid = SenderSid::new(sid);
+        }
+        for lane in self.outbox.logs.values_mut() {
+            lane.next_ctr = None;
+        }
+        self.tell(Event::Notice(Notice {
+            kind: NoticeKind::ServerFork,
+            log: Some(log),
+            seq: None,
+            text: "the server does not count what it acknowledged: messages were lost or hidden"
+                .into(),
+        }));
     }
 
     /// Keeps a copy of a whisper that was sent: nobody but its recipient could open it again.
@@ -458,17 +538,20 @@ impl Lane {
         let Some(parcel) = self.queue.front_mut() else {
             return Some(Err(reject));
         };
-        if reject.code == Code::CounterGap && parcel.reseals < RESEALS_MAX {
+        // What this process has counted, it knows: another number means that the server has lost, or hides,
+        // what it acknowledged.
+        let lost = own
+            && reject
+                .expected
+                .is_some_and(|n| n != self.next_ctr.unwrap_or(1));
+        if reject.code == Code::CounterGap && !lost && parcel.reseals < RESEALS_MAX {
             parcel.reseals += 1;
-            parcel.draft.sealed = None;
-            if own {
-                self.next_ctr = Some(reject.expected.unwrap_or(1).max(1));
-            }
+            parcel.refused = parcel.draft.sealed.take();
             return None;
         }
-        if reject.code == Code::StaleEpoch && parcel.reseals < EPOCHS_MAX {
-            parcel.reseals += 1;
-            parcel.draft.sealed = None;
+        if reject.code == Code::StaleEpoch && parcel.epochs < EPOCHS_MAX {
+            parcel.epochs += 1;
+            parcel.refused = parcel.draft.sealed.take();
             self.stale = true;
             return None;
         }

@@ -154,15 +154,51 @@ impl Replica {
         .await
     }
 
-    /// Keeps the exact bytes that are sent, before they are.
+    /// Forgets the bytes of a draft that were refused: it must be sealed again.
     ///
     /// # Errors
     /// [`ReplicaError`].
-    pub(crate) async fn keep_sealed(&self, n: i64, sealed: Vec<u8>) -> Result<(), ReplicaError> {
+    pub(crate) async fn unseal(&self, n: i64, refused: Vec<u8>) -> Result<(), ReplicaError> {
         self.call(move |db| {
-            db.prepare_cached("UPDATE outbox SET sealed = ?2 WHERE n = ?1")?
-                .execute(params![n, sealed])
+            db.prepare_cached("UPDATE outbox SET sealed = NULL WHERE n = ?1 AND sealed = ?2")?
+                .execute(params![n, refused])
                 .map(drop)
+        })
+        .await
+    }
+
+    /// Keeps the exact bytes that are sent, before they are. Returns those that count: another process
+    /// of the same handle may have been first. `None` if that one has sent the draft already.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub(crate) async fn keep_sealed(
+        &self,
+        n: i64,
+        sealed: Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, ReplicaError> {
+        self.call(move |db| {
+            let tx = db.transaction()?;
+            tx.prepare_cached("UPDATE outbox SET sealed = ?2 WHERE n = ?1 AND sealed IS NULL")?
+                .execute(params![n, sealed])?;
+            let kept = tx
+                .prepare_cached("SELECT sealed FROM outbox WHERE n = ?1")?
+                .query_row([n], |r| r.get(0))
+                .optional()?;
+            tx.commit()?;
+            Ok(kept)
+        })
+        .await
+    }
+
+    /// Returns whether a message waits in the outbox.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub(crate) async fn is_drafted(&self, id: MsgId) -> Result<bool, ReplicaError> {
+        self.call(move |db| {
+            db.prepare_cached("SELECT 1 FROM outbox WHERE id = ?1")?
+                .exists([id.as_bytes()])
         })
         .await
     }

@@ -1,6 +1,6 @@
 //! Messages: kept once, found by place or id, unread by handle.
 
-use super::{Replica, ReplicaError, blob, int, uint, user};
+use super::{Replica, ReplicaError, blob, chain, int, uint, user};
 use crate::book::Verified;
 use conclave_proto::body::{Body, Head};
 use conclave_proto::id::{Blob, Hash, LogId, MsgId};
@@ -58,15 +58,7 @@ impl Replica {
             for what in &kept {
                 match what {
                     Kept::Message(m) => admitted.push((admit(&tx, m)?, forks(&tx, m)?)),
-                    Kept::Ctl(seq, at, rec) => {
-                        tx.prepare_cached("INSERT OR IGNORE INTO ctl VALUES (?1, ?2, ?3, ?4)")?
-                            .execute(params![
-                                log.to_bytes(),
-                                int(*seq),
-                                int(at.0),
-                                rec.as_slice()
-                            ])?;
-                    }
+                    Kept::Ctl(seq, at, rec) => chain::put(&tx, log, *seq, *at, rec)?,
                     Kept::Hole(first) => {
                         tx.prepare_cached("INSERT OR REPLACE INTO held VALUES (?1, ?2)")?
                             .execute(params![log.to_bytes(), int(*first)])?;
@@ -90,6 +82,9 @@ impl Replica {
     /// [`ReplicaError`].
     pub async fn keep_message(&self, m: Verified) -> Result<bool, ReplicaError> {
         self.call(move |db| {
+            if !in_order(db, &m)? {
+                return Ok(false);
+            }
             if insert(db, &m)? {
                 return Ok(true);
             }
@@ -242,6 +237,24 @@ fn insert(db: &Connection, m: &Verified) -> Result<bool, rusqlite::Error> {
         m.hash.as_bytes(),
     ])
     .map(|rows| rows > 0)
+}
+
+/// Returns whether a message's counter fits between those of its sender's that are held around it.
+fn in_order(db: &Connection, m: &Verified) -> Result<bool, rusqlite::Error> {
+    db.prepare_cached(
+        "SELECT NOT EXISTS (SELECT 1 FROM message WHERE log = ?1 AND key = ?2 AND sid = ?3
+           AND (seq < ?4 AND ctr >= ?5 OR seq > ?4 AND ctr <= ?5))",
+    )?
+    .query_row(
+        params![
+            m.log.to_bytes(),
+            m.key.as_bytes(),
+            m.sid,
+            int(m.seq),
+            int(m.ctr)
+        ],
+        |r| r.get(0),
+    )
 }
 
 fn admit(db: &Connection, m: &Verified) -> Result<Admitted, rusqlite::Error> {

@@ -66,8 +66,9 @@ impl Replica {
         self.call(move |db| {
             db.pragma_update(None, "secure_delete", "ON")?;
             db.prepare_cached("DELETE FROM channel_key WHERE channel = ?1 AND e < ?2")?
-                .execute(params![channel.as_bytes(), below])
-                .map(drop)
+                .execute(params![channel.as_bytes(), below])?;
+            // Old pages stay in the write-ahead log otherwise. Best effort: others may be reading.
+            db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         })
         .await
     }
@@ -126,19 +127,27 @@ impl Replica {
         .await
     }
 
-    /// Keeps an announcement in place of an older one of the same holder.
+    /// Keeps announcements, each in place of an older one of the same holder.
     ///
     /// # Errors
     /// [`ReplicaError`].
     pub async fn keep_announcements(
         &self,
-        recs: Vec<(HolderKey, Blob)>,
+        recs: Vec<(HolderKey, u32, Blob)>,
     ) -> Result<(), ReplicaError> {
         self.call(move |db| {
             let tx = db.transaction()?;
-            for (holder, rec) in &recs {
-                tx.prepare_cached("INSERT OR REPLACE INTO encryption_key VALUES (?1, ?2)")?
-                    .execute(params![holder.as_bytes(), rec.as_slice()])?;
+            for (holder, generation, rec) in &recs {
+                tx.prepare_cached(
+                    "INSERT INTO encryption_key VALUES (?1, ?2, ?3) ON CONFLICT (holder)
+                     DO UPDATE SET generation = excluded.generation, rec = excluded.rec
+                     WHERE excluded.generation > generation",
+                )?
+                .execute(params![
+                    holder.as_bytes(),
+                    generation,
+                    rec.as_slice()
+                ])?;
             }
             tx.commit()
         })

@@ -8,6 +8,7 @@ mod hostile;
 mod owner;
 mod recovery;
 mod scene;
+mod review_a;
 mod sealed;
 mod secrets;
 mod talk;

@@ -29,6 +29,10 @@ impl ChannelLog {
                 if *kind == RemoveKind::Ban {
                     self.banned.insert(*user);
                 }
+                // Who is out lets nobody in any more, himself least of all.
+                for invite in self.invites.values_mut().filter(|i| i.by == *user) {
+                    invite.revoked = true;
+                }
                 self.make_stale(gone.is_some());
             }
             CtlChange::Unbanned(user) => {

@@ -310,8 +310,9 @@ impl HubState {
                 }
             }
             CtlChange::InviteRevoked(invite) => self.drop_box(*invite),
-            CtlChange::MemberAdded { .. } => {
-                let spent = |i: &conclave_proto::channel_log::Invite| i.uses >= i.max_uses;
+            CtlChange::MemberAdded { .. } | CtlChange::MemberRemoved { .. } => {
+                let spent =
+                    |i: &conclave_proto::channel_log::Invite| i.revoked || i.uses >= i.max_uses;
                 let channel = self.dir.channel(channel).map(|c| &c.log);
                 let invites = channel.into_iter().flat_map(|c| c.invites());
                 let spent: Vec<InviteId> = invites
