@@ -1,7 +1,7 @@
 //! Fan-out, sends, latency, idle memory, the reconnect storm.
 
 use crate::nats::{self, Nats};
-use crate::peer::{self, Account, Socket};
+use crate::peer::{self, Account, Socket, Voice};
 use crate::process::Served;
 use crate::{give_up, say};
 use conclave_proto::codec::Encoding;
@@ -71,7 +71,7 @@ fn count(bytes: &[u8]) -> Option<(u64, u64)> {
     None
 }
 
-async fn receive(mut socket: Socket, seen: Arc<Seen>, mut reached: u64) {
+async fn receive(mut socket: Socket, seen: Arc<Seen>, mut reached: u64, ear: Option<Account>) {
     while let Some(Ok(message)) = socket.next().await {
         let Message::Binary(bytes) = message else {
             continue;
@@ -82,10 +82,31 @@ async fn receive(mut socket: Socket, seen: Arc<Seen>, mut reached: u64) {
         if first > reached + 1 {
             seen.holes.fetch_add(first - reached - 1, Ordering::Relaxed);
         }
+        if let Some(user) = &ear {
+            listen(user, &bytes);
+        }
         let end = first + n - 1;
         let fresh = end.saturating_sub(reached.max(first - 1));
         reached = reached.max(end);
         seen.deliveries.fetch_add(fresh, Ordering::Relaxed);
+    }
+}
+
+/// Verifies and opens what a frame brings.
+fn listen(user: &Account, bytes: &[u8]) {
+    let Ok(ServerFrame::Event(Event::Entries(batch))) =
+        Encoding::Cbor.decode(bytes, FRAME_BYTES_MAX)
+    else {
+        return;
+    };
+    for entry in batch.entries {
+        if let EntryBody::Env(env) = entry.body {
+            let parsed = env.parse().expect("well-formed");
+            parsed.check().expect("signed");
+            if let Some(key) = &user.key {
+                key.open(&parsed).expect("sealed");
+            }
+        }
     }
 }
 
@@ -131,17 +152,41 @@ fn number(id: &[u8; 16]) -> (usize, usize) {
 
 /// How a sender paces itself.
 #[derive(Clone, Copy)]
-enum Pace {
+pub(crate) enum Pace {
     /// At most so many unanswered.
     Window(usize),
     /// So many a second, answered or not.
     Rate(f64),
 }
 
+/// What a sender has to say.
+pub(crate) enum Words {
+    /// Made ahead.
+    Ready(Vec<Message>),
+    /// So many, each made as it goes.
+    Fresh(Voice, u64),
+}
+
+impl Words {
+    fn len(&self) -> usize {
+        match self {
+            Self::Ready(all) => all.len(),
+            Self::Fresh(_, most) => usize::try_from(*most).unwrap_or(0),
+        }
+    }
+
+    fn message(&self, n: usize) -> Message {
+        match self {
+            Self::Ready(all) => all[n].clone(),
+            Self::Fresh(voice, _) => voice.message(u64::try_from(n).unwrap_or(0)),
+        }
+    }
+}
+
 /// Sends until the time is over or the messages are; returns how many were acknowledged.
 async fn send(
     mut socket: Socket,
-    messages: Vec<Message>,
+    words: Words,
     sender: u8,
     pace: Pace,
     until: Instant,
@@ -155,17 +200,17 @@ async fn send(
             Pace::Window(window) => usize::try_from(done).unwrap_or(0) + window,
             Pace::Rate(rate) => to_count(start.elapsed().as_secs_f64() * rate),
         };
-        while sent < due.min(messages.len()) {
+        while sent < due.min(words.len()) {
             stamps.sent[usize::from(sender)][sent].store(stamps.now(), Ordering::Relaxed);
             socket
-                .feed(messages[sent].clone())
+                .feed(words.message(sent))
                 .await
                 .expect("the server takes it");
             sent += 1;
         }
         socket.flush().await.expect("the server takes it");
         if u64::try_from(sent).unwrap_or(0) == done {
-            if Instant::now() >= until || sent == messages.len() {
+            if Instant::now() >= until || sent == words.len() {
                 return done;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -212,16 +257,25 @@ fn percentile(sorted: &[u64], of_hundred: usize) -> f64 {
 }
 
 /// What one run came to.
-struct Figures {
-    sends: f64,
-    deliveries: f64,
-    lost: u64,
-    p50: f64,
-    p99: f64,
+pub(crate) struct Figures {
+    pub(crate) sends: f64,
+    pub(crate) deliveries: f64,
+    pub(crate) lost: u64,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+}
+
+/// What peers do with messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Senders made them ahead, receivers count them: what a run takes is the server's.
+    Carry,
+    /// Senders seal and sign each as it goes, receivers verify and open each.
+    Whole,
 }
 
 /// Lets 8 senders speak to `receivers` for a while.
-async fn conclave(user: &Account, receivers: usize, pace: Pace) -> Figures {
+pub(crate) async fn conclave(user: &Account, receivers: usize, pace: Pace, work: Work) -> Figures {
     let most = match pace {
         Pace::Window(_) => 30_000,
         Pace::Rate(rate) => u64::try_from(to_count(rate * SECONDS)).unwrap_or(0) + 16,
@@ -232,7 +286,8 @@ async fn conclave(user: &Account, receivers: usize, pace: Pace) -> Figures {
     let mut readers = Vec::new();
     for n in 1..receivers {
         let socket = user.follower(&format!("r{n}"), head).await;
-        readers.push(tokio::spawn(receive(socket, Arc::clone(&seen), head)));
+        let ear = (work == Work::Whole).then(|| user.clone());
+        readers.push(tokio::spawn(receive(socket, Arc::clone(&seen), head, ear)));
     }
     let (stop, stopped) = oneshot::channel();
     let clock = user.follower("clock", head).await;
@@ -240,21 +295,24 @@ async fn conclave(user: &Account, receivers: usize, pace: Pace) -> Figures {
     let mut ready = Vec::new();
     for sender in 0..SENDERS {
         let (socket, who) = user.session(&format!("s{sender}")).await;
-        let account = user.clone();
-        let signing = tokio::task::spawn_blocking(move || account.messages(&who, sender, most));
-        ready.push((
-            sender,
-            socket,
-            signing.await.expect("signing does not fail"),
-        ));
+        let words = match work {
+            Work::Whole => Words::Fresh(Voice::new(user, &who, sender, peer::TEXT_BYTES), most),
+            Work::Carry => {
+                let account = user.clone();
+                let signing = move || account.messages(&who, sender, most);
+                let signing = tokio::task::spawn_blocking(signing);
+                Words::Ready(signing.await.expect("signing does not fail"))
+            }
+        };
+        ready.push((sender, socket, words));
     }
     let start = Instant::now();
     let until = start + Duration::from_secs_f64(SECONDS);
     let mut senders = Vec::new();
-    for (sender, socket, messages) in ready {
+    for (sender, socket, words) in ready {
         let stamps = Arc::clone(&stamps);
         senders.push(tokio::spawn(send(
-            socket, messages, sender, pace, until, stamps,
+            socket, words, sender, pace, until, stamps,
         )));
     }
     let mut done = 0;
@@ -346,7 +404,7 @@ pub(crate) async fn fan_out() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let served = Served::conclave(dir.path()).await;
         let user = Account::register(served.addr).await;
-        let f = conclave(&user, receivers, Pace::Window(WINDOW)).await;
+        let f = conclave(&user, receivers, Pace::Window(WINDOW), Work::Carry).await;
         let yard = Served::start(&["broadcast"]).await;
         let (plain_sends, plain) = plain(yard.addr, receivers).await;
         yard.kill().await;
@@ -370,7 +428,7 @@ pub(crate) async fn fan_out() {
         }
         if receivers == 100 {
             let rate = f.sends / 2.0 / f64::from(SENDERS);
-            let open = conclave(&user, receivers, Pace::Rate(rate)).await;
+            let open = conclave(&user, receivers, Pace::Rate(rate), Work::Carry).await;
             say(&format!(
                 "{receivers} x {SENDERS}, open loop at half that rate: {:.0} sends/s, p50 {:.1} ms, p99 {:.1} ms, lost {}",
                 open.sends, open.p50, open.p99, open.lost
@@ -385,7 +443,7 @@ pub(crate) async fn window_one() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let served = Served::conclave(dir.path()).await;
     let user = Account::register(served.addr).await;
-    let f = conclave(&user, 10, Pace::Window(1)).await;
+    let f = conclave(&user, 10, Pace::Window(1), Work::Carry).await;
     say(&format!(
         "10 x {SENDERS}, window 1: {:.0} sends/s, p50 {:.1} ms, p99 {:.1} ms, lost {}",
         f.sends, f.p50, f.p99, f.lost
@@ -446,22 +504,27 @@ pub(crate) async fn storm() {
 pub(crate) async fn fill(addr: SocketAddr, messages: u64) {
     let user = Account::register(addr).await;
     let each = messages / u64::from(SENDERS);
+    let make = |voice: &Voice| Words::Ready((0..each).map(|n| voice.message(n)).collect());
+    pour(&user, each, peer::TEXT_BYTES, make).await;
+}
+
+/// Lets every sender say what `make` gives it, `each` messages, and waits until all are acknowledged.
+pub(crate) async fn pour(
+    user: &Account,
+    each: u64,
+    text_bytes: usize,
+    mut make: impl FnMut(&Voice) -> Words,
+) {
     let stamps = Arc::new(Stamps::new(each));
     let mut senders = Vec::new();
     for sender in 0..SENDERS {
         let (socket, who) = user.session(&format!("s{sender}")).await;
-        let account = user.clone();
-        let signing = tokio::task::spawn_blocking(move || account.messages(&who, sender, each));
-        let ready = signing.await.expect("signing does not fail");
+        let words = make(&Voice::new(user, &who, sender, text_bytes));
         let until = Instant::now() + Duration::from_secs(600);
         let pace = Pace::Window(WINDOW);
+        let stamps = Arc::clone(&stamps);
         senders.push(tokio::spawn(send(
-            socket,
-            ready,
-            sender,
-            pace,
-            until,
-            Arc::clone(&stamps),
+            socket, words, sender, pace, until, stamps,
         )));
     }
     for sender in senders {

@@ -2,13 +2,21 @@
 //!
 //! Every server runs in a process of its own, on loopback, with its data on disk; the load runs here,
 //! on the same cores. A plain WebSocket broadcast with messages of the same size is the yardstick of
-//! the same run. Words after `--` choose parts: `fan sends idle storm start bridge`.
+//! the same run. Words after `--` choose parts: `fan sends idle storm start bridge`, and of end-to-end
+//! encryption `seal rotate catchup`, each beside its bare primitives. `fan --mode e2e` is the fan-out of
+//! an `e2e` channel beside that of a `signed` one.
 
+mod bare;
 mod bridge;
+mod catchup;
 mod fan;
+mod modes;
 mod nats;
 mod peer;
 mod process;
+mod room;
+mod rotate;
+mod seal;
 mod yard;
 
 use std::io::Write as _;
@@ -46,8 +54,12 @@ async fn run(parts: &[String]) {
         "cores: {}",
         std::thread::available_parallelism().map_or(0, usize::from)
     ));
-    if wanted("fan") {
+    let sealed = parts.windows(2).any(|p| p == ["--mode", "e2e"]);
+    if wanted("fan") && !sealed {
         fan::fan_out().await;
+    }
+    if parts.is_empty() || sealed {
+        modes::fan_out().await;
     }
     if wanted("sends") {
         fan::window_one().await;
@@ -63,5 +75,14 @@ async fn run(parts: &[String]) {
     }
     if wanted("bridge") {
         bridge::figures().await;
+    }
+    if wanted("seal") {
+        seal::figures();
+    }
+    if wanted("rotate") {
+        rotate::figures().await;
+    }
+    if wanted("catchup") {
+        catchup::figures().await;
     }
 }

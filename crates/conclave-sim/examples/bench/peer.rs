@@ -1,6 +1,7 @@
 //! A light client: the real handshake and frames, without a replica, verification or retries.
 
 use crate::give_up;
+use conclave_e2ee::ChannelKey;
 use conclave_proto::body::Body;
 use conclave_proto::channel_log::{Author, Ctl, CtlBody, History, Mode as ChannelMode, Visibility};
 use conclave_proto::codec::Encoding;
@@ -14,7 +15,7 @@ use conclave_proto::id::{
 use conclave_proto::identity_log::{MachineClaim, build};
 use conclave_proto::key::{EncryptionKey, Secret};
 use conclave_proto::limit::FRAME_BYTES_MAX;
-use conclave_proto::name::Name;
+use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::time::UnixMs;
 use futures_util::{SinkExt as _, StreamExt as _};
 use std::net::SocketAddr;
@@ -36,6 +37,8 @@ pub(crate) struct Account {
     pub(crate) addr: SocketAddr,
     pub(crate) machine: Arc<Secret>,
     pub(crate) channel: ChannelId,
+    /// The key of the channel's one epoch, in mode `e2e`.
+    pub(crate) key: Option<Arc<ChannelKey>>,
 }
 
 fn name(text: &str) -> Name {
@@ -86,7 +89,7 @@ pub(crate) fn encode(frame: &ClientFrame) -> Message {
     )
 }
 
-async fn enter(
+pub(crate) async fn enter(
     socket: &mut Socket,
     secret: &Secret,
     handle: Name,
@@ -124,7 +127,7 @@ async fn enter(
     }
 }
 
-fn getrandom(bytes: &mut [u8]) {
+pub(crate) fn getrandom(bytes: &mut [u8]) {
     use std::io::Read as _;
     let mut source = std::fs::File::open("/dev/urandom").expect("a source of randomness");
     source.read_exact(bytes).expect("enough of it");
@@ -200,6 +203,7 @@ impl Account {
             addr,
             machine: Arc::new(machine),
             channel,
+            key: None,
         }
     }
 
@@ -218,42 +222,81 @@ impl Account {
         socket
     }
 
-    /// Signs `count` messages of one sender ahead of time; message `n` has the id `sender ‖ n`.
+    /// Makes `count` messages of one sender ahead of time.
     pub(crate) fn messages(&self, ready: &Ready, sender: u8, count: u64) -> Vec<Message> {
-        let body = Body::text("x".repeat(TEXT_BYTES))
-            .to_bytes()
-            .expect("a small body");
+        let voice = Voice::new(self, ready, sender, TEXT_BYTES);
+        (0..count).map(|n| voice.message(n)).collect()
+    }
+}
+
+/// One sender and what it says.
+pub(crate) struct Voice {
+    account: Account,
+    sender: u8,
+    path: SessionPath,
+    sid: [u8; 8],
+    body: Blob,
+}
+
+impl Voice {
+    pub(crate) fn new(account: &Account, ready: &Ready, sender: u8, text_bytes: usize) -> Self {
         let mut sid = [sender; 8];
         getrandom(&mut sid);
-        let log = LogId::Channel(self.channel);
-        (0..count)
-            .map(|n| {
-                let mut id = [sender; 16];
-                id[8..].copy_from_slice(&n.to_be_bytes());
-                let mut fresh = [0; 7];
-                fresh.copy_from_slice(&sid[..7]);
-                id[1..8].copy_from_slice(&fresh);
-                let header = Header {
-                    suite: Suite::Clear,
-                    channel: self.channel,
-                    epoch: 0,
-                    sender: ready.path.clone(),
-                    sender_key: self.machine.machine_key(),
-                    sid: SenderSid::new(sid),
-                    ctr: n + 1,
-                    msg_id: MsgId::new(id),
-                    ts: UnixMs(1),
-                    route: Route::Everyone,
-                    recipient_key: RecipientKeyId::new([0; 8]),
-                    hop: 0,
-                    flags: 0,
-                };
-                let env = Envelope::clear(&header, body.clone(), &self.machine);
-                encode(&ClientFrame::Request(Request {
-                    id: n,
-                    op: Op::Append(Append { log, env }),
-                }))
-            })
-            .collect()
+        let body = Body::text("x".repeat(text_bytes)).to_bytes();
+        Self {
+            account: account.clone(),
+            sender,
+            path: ready.path.clone(),
+            sid,
+            body: body.expect("a small body"),
+        }
     }
+
+    /// Signs message `n`, whose id is `sender ‖ n`; sealed where the channel has a key.
+    pub(crate) fn envelope(&self, n: u64) -> Envelope {
+        let mut id = [self.sender; 16];
+        id[1..8].copy_from_slice(&self.sid[..7]);
+        id[8..].copy_from_slice(&n.to_be_bytes());
+        let Account { machine, key, .. } = &self.account;
+        let header = Header {
+            suite: if key.is_some() {
+                Suite::One
+            } else {
+                Suite::Clear
+            },
+            channel: self.account.channel,
+            epoch: key.as_ref().map_or(0, |key| key.place().e),
+            sender: self.path.clone(),
+            sender_key: machine.machine_key(),
+            sid: SenderSid::new(self.sid),
+            ctr: n + 1,
+            msg_id: MsgId::new(id),
+            ts: UnixMs(1),
+            route: Route::Everyone,
+            recipient_key: RecipientKeyId::new([0; 8]),
+            hop: 0,
+            flags: 0,
+        };
+        let Some(key) = key else {
+            return Envelope::clear(&header, self.body.clone(), machine);
+        };
+        // The sender's random sid and the counter: never twice under one key in a bench.
+        let mut nonce = [self.sender; 24];
+        nonce[..8].copy_from_slice(&self.sid);
+        nonce[8..16].copy_from_slice(&n.to_be_bytes());
+        let sealed = key.seal(&header, &self.body, nonce, machine);
+        sealed.expect("a small body is sealed")
+    }
+
+    /// Message `n` as it travels.
+    pub(crate) fn message(&self, n: u64) -> Message {
+        wire(self.account.channel, n, self.envelope(n))
+    }
+}
+
+/// The request that appends an envelope.
+pub(crate) fn wire(channel: ChannelId, id: u64, env: Envelope) -> Message {
+    let log = LogId::Channel(channel);
+    let op = Op::Append(Append { log, env });
+    encode(&ClientFrame::Request(Request { id, op }))
 }
