@@ -504,7 +504,7 @@ async fn open_book(replica: &Replica, server: ServerId, me: UserId) -> Result<Bo
     }
     for rec in replica.announcements().await? {
         if let Ok(known) = Announcement::read(&rec) {
-            book.keys.announce(known);
+            book.keys.announce(known, rec);
         }
     }
     for key in replica.channel_keys(None).await? {

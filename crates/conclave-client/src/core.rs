@@ -21,6 +21,7 @@ use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, UnixMs};
 use errand::{Errand, Errands};
+use futures_util::FutureExt as _;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// How many commands of callers wait.
 pub(crate) const COMMANDS: usize = 64;
+/// How many outputs of the link are taken before feeds go on.
+const OUTPUTS: usize = 16;
 /// How many events wait for their taker before the network is left alone.
 pub(crate) const EVENTS: usize = 256;
 
@@ -168,7 +171,10 @@ impl Core {
                     return;
                 }
                 Turn::Abandoned => return self.stop().await,
-                Turn::Output(output) => self.output(output).await,
+                Turn::Output(output) => {
+                    self.output(output).await;
+                    self.take_waiting().await;
+                }
                 Turn::Room => {
                     if let Some(event) = self.backlog.pop_front() {
                         self.tell_now(event);
@@ -182,6 +188,19 @@ impl Core {
                 Turn::Due => self.retry_due().await,
             }
             self.feed_all().await;
+        }
+    }
+
+    /// Takes what the link has ready besides, so that entries are judged and kept in larger parts.
+    async fn take_waiting(&mut self) {
+        for _ in 0..OUTPUTS {
+            if !self.backlog.is_empty() {
+                return;
+            }
+            let Some(output) = self.driver.next().now_or_never() else {
+                return;
+            };
+            self.output(output).await;
         }
     }
 

@@ -34,8 +34,8 @@ pub struct Generation {
     pub secret: EncryptionSecret,
     /// When it was made.
     pub since: UnixMs,
-    /// Whether the server has it.
-    pub announced: bool,
+    /// Since when the server has it; `None` if it was not told yet.
+    pub announced: Option<UnixMs>,
 }
 
 /// The keys of this machine on one server.
@@ -53,13 +53,14 @@ impl MachineKeys {
     /// # Errors
     /// [`HomeError::Random`].
     pub fn generate() -> Result<Self, HomeError> {
+        let now = crate::link::wall();
         Ok(Self {
             signing: Secret::from_seed(&*random_seed()?),
             encryption: vec![Generation {
                 number: 0,
                 secret: EncryptionSecret::from_seed(&*random_seed()?),
-                since: crate::link::wall(),
-                announced: true,
+                since: now,
+                announced: Some(now),
             }],
         })
     }
@@ -127,18 +128,21 @@ impl MachineKeys {
                 .last()
                 .map(|key| (key.number, key.since, key.announced));
             let mut changed = false;
-            if let Some((number, since, true)) = newest
+            if let Some((number, since, Some(_))) = newest
                 && now >= since.plus(RENEW_MS)
             {
                 keys.push(Generation {
                     number: number + 1,
                     secret: EncryptionSecret::from_seed(&*random_seed()?),
                     since: now,
-                    announced: false,
+                    announced: None,
                 });
                 changed = true;
             }
-            let over = |next: &Generation| next.announced && now >= next.since.plus(KEEP_MS);
+            let over = |next: &Generation| {
+                let announced = next.announced;
+                announced.is_some_and(|at| now >= at.plus(KEEP_MS))
+            };
             while keys.get(1).is_some_and(over) {
                 keys.remove(0);
                 changed = true;
@@ -151,11 +155,16 @@ impl MachineKeys {
     ///
     /// # Errors
     /// [`HomeError`].
-    pub fn announced(home: &Home, server: &ServerId, number: u32) -> Result<(), HomeError> {
+    pub fn announced(
+        home: &Home,
+        server: &ServerId,
+        number: u32,
+        now: UnixMs,
+    ) -> Result<(), HomeError> {
         change(home, server, |keys| {
             let found = keys.iter_mut().find(|key| key.number == number);
-            let fresh = found.filter(|key| !key.announced);
-            Ok(fresh.map(|key| key.announced = true).is_some())
+            let fresh = found.filter(|key| key.announced.is_none());
+            Ok(fresh.map(|key| key.announced = Some(now)).is_some())
         })
         .map(drop)
     }
@@ -190,7 +199,8 @@ struct Row {
     generation: u32,
     secret: String,
     since: u64,
-    announced: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    announced: Option<u64>,
 }
 
 impl Drop for Row {
@@ -204,7 +214,7 @@ fn write_generations(home: &Home, path: &Path, keys: &[Generation]) -> Result<()
         generation: key.number,
         secret: to_text(&*key.secret.seed()),
         since: key.since.0,
-        announced: key.announced,
+        announced: key.announced.map(|at| at.0),
     };
     let file = File {
         key: keys.iter().map(row).collect(),
@@ -228,7 +238,7 @@ fn read_generations(home: &Home, path: &Path) -> Result<Option<Vec<Generation>>,
             number: row.generation,
             secret: EncryptionSecret::from_seed(seed),
             since: UnixMs(row.since),
-            announced: row.announced,
+            announced: row.announced.map(UnixMs),
         });
     }
     let ascending = keys.is_sorted_by(|a: &Generation, b| a.number < b.number);

@@ -39,6 +39,20 @@ pub enum ReplicaError {
     Gone,
 }
 
+/// A job that was handed over.
+#[derive(Debug)]
+pub struct Begun<R>(oneshot::Receiver<Result<R, rusqlite::Error>>);
+
+impl<R> Begun<R> {
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn end(self) -> Result<R, ReplicaError> {
+        Ok(self.0.await.map_err(|_| ReplicaError::Gone)??)
+    }
+}
+
 impl Replica {
     /// Opens or makes the replica at `path`; the file gets mode 0600.
     ///
@@ -72,10 +86,21 @@ impl Replica {
         &self,
         job: impl FnOnce(&mut Connection) -> Result<R, rusqlite::Error> + Send + 'static,
     ) -> Result<R, ReplicaError> {
+        self.begin(job).await?.end().await
+    }
+
+    /// Hands `job` to the replica's thread; it runs while the caller does something else.
+    ///
+    /// # Errors
+    /// [`ReplicaError::Gone`].
+    pub async fn begin<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Connection) -> Result<R, rusqlite::Error> + Send + 'static,
+    ) -> Result<Begun<R>, ReplicaError> {
         let (tell, told) = oneshot::channel();
         let job: Job = Box::new(move |db| drop(tell.send(job(db))));
         self.jobs.send(job).await.map_err(|_| ReplicaError::Gone)?;
-        Ok(told.await.map_err(|_| ReplicaError::Gone)??)
+        Ok(Begun(told))
     }
 
     /// Returns every identity record, by user and number.
@@ -205,6 +230,11 @@ fn connect(path: &Path) -> Result<Connection, ReplicaError> {
     // A transaction that reads first and writes then would fail at once if another session wrote
     // between: the time-out above only covers waiting for the lock.
     db.set_transaction_behavior(rusqlite::TransactionBehavior::Immediate);
+    // Plans do not depend on the values that are bound: else each new place in a log plans anew.
+    db.set_db_config(
+        rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG,
+        true,
+    )?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "NORMAL")?;
     db.pragma_update(None, "cache_size", -512)?;

@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS message (
     PRIMARY KEY (log, seq)
 );
 CREATE UNIQUE INDEX IF NOT EXISTS message_id ON message (log, id);
-CREATE INDEX IF NOT EXISTS message_ctr ON message (log, key, sid, ctr);
+CREATE INDEX IF NOT EXISTS message_ctr ON message (log, key, sid, ctr, seq);
 -- How far a handle has received a log, and from where on it counts what is unread.
 CREATE TABLE IF NOT EXISTS feed (
     handle TEXT NOT NULL,

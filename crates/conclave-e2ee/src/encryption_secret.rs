@@ -10,13 +10,18 @@ use zeroize::Zeroizing;
 
 /// The secret half of an X25519 key. Wiped on drop, never printed.
 #[derive(Clone)]
-pub struct EncryptionSecret(x25519_dalek::StaticSecret);
+pub struct EncryptionSecret {
+    secret: x25519_dalek::StaticSecret,
+    public: EncryptionKey,
+}
 
 impl EncryptionSecret {
     /// Makes the key of 32 random bytes.
     #[must_use]
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self(x25519_dalek::StaticSecret::from(*seed))
+        let secret = x25519_dalek::StaticSecret::from(*seed);
+        let public = EncryptionKey::new(x25519_dalek::PublicKey::from(&secret).to_bytes());
+        Self { secret, public }
     }
 
     /// Derives the key of an owner key: channel keys are sealed to it where history is `full`, so that
@@ -33,13 +38,13 @@ impl EncryptionSecret {
     /// Returns the 32 bytes, for the keystore.
     #[must_use]
     pub fn seed(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.0.to_bytes())
+        Zeroizing::new(self.secret.to_bytes())
     }
 
     /// Returns the public half.
     #[must_use]
-    pub fn public(&self) -> EncryptionKey {
-        EncryptionKey::new(x25519_dalek::PublicKey::from(&self.0).to_bytes())
+    pub const fn public(&self) -> EncryptionKey {
+        self.public
     }
 
     /// Returns the id of the public half.

@@ -16,6 +16,7 @@ use crate::id::{Blob, Hash, ServerId, UserId};
 use crate::key::{EncryptionKey, MachineKey, OwnerKey};
 use crate::limit::TEXT_BYTES_MAX;
 use crate::name::Name;
+use crate::time::UnixMs;
 use std::collections::BTreeSet;
 
 /// The most active machines of one user.
@@ -48,6 +49,8 @@ pub struct Machine {
     pub caps: BTreeSet<Cap>,
     /// The first signing key of this machine: rotation keeps it.
     pub lineage: MachineKey,
+    /// When these keys were signed in, by the owner's clock.
+    pub since: UnixMs,
 }
 
 /// What a record changed.
@@ -131,7 +134,7 @@ impl IdentityLog {
             return Err(BadIdentity::KeyUsed);
         }
         let hash = rec.record().hash();
-        let machine = Machine::new(machine, Cap::default_set(), machine.key);
+        let machine = Machine::new(machine, Cap::default_set(), machine.key, rec.ts);
         Ok(Self {
             user: UserId::new(*hash.as_bytes()),
             server: *server,
@@ -161,7 +164,7 @@ impl IdentityLog {
         match &rec.body {
             IdentityBody::Genesis { .. } => return Err(BadIdentity::User),
             IdentityBody::AddMachine { machine, caps } => {
-                let machine = Machine::new(machine, caps.clone(), machine.key);
+                let machine = Machine::new(machine, caps.clone(), machine.key, rec.ts);
                 self.machines.push(Span::from(n, machine));
             }
             IdentityBody::RevokeMachine { key, .. } => {
@@ -169,7 +172,7 @@ impl IdentityLog {
             }
             IdentityBody::RotateMachine { old, machine } => {
                 let before = self.machine(old).ok_or(BadIdentity::NoSuchKey)?;
-                let machine = Machine::new(machine, before.caps.clone(), before.lineage);
+                let machine = Machine::new(machine, before.caps.clone(), before.lineage, rec.ts);
                 end(&mut self.machines, n, |m| m.key == *old);
                 self.machines.push(Span::from(n, machine));
             }
@@ -337,13 +340,14 @@ impl IdentityLog {
 }
 
 impl Machine {
-    fn new(claim: &MachineClaim, caps: BTreeSet<Cap>, lineage: MachineKey) -> Self {
+    fn new(claim: &MachineClaim, caps: BTreeSet<Cap>, lineage: MachineKey, since: UnixMs) -> Self {
         Self {
             name: claim.name.clone(),
             key: claim.key,
             encryption_key: claim.encryption_key,
             caps,
             lineage,
+            since,
         }
     }
 }

@@ -6,10 +6,11 @@ use conclave_proto::channel_log::{ChannelLog, History, Identities as _, Mode};
 use conclave_proto::encryption_key::Announcement;
 use conclave_proto::id::{Blob, ChannelId, Hash, RecipientKeyId, UserId};
 use conclave_proto::key::{EncryptionKey, HolderKey, MachineKey, OwnerKey};
+use conclave_proto::limit::ENCRYPTION_KEY_MS_MAX;
 use conclave_proto::name::SessionPath;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// How old an epoch gets, in milliseconds.
 const ROTATE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
@@ -26,7 +27,8 @@ const ROTATE_ENTRIES: u64 = 20_000;
 pub struct KeyRing {
     channels: HashMap<Place, ChannelKey>,
     own: Vec<(u32, EncryptionSecret)>,
-    announced: HashMap<HolderKey, Announcement>,
+    /// The newest announcement of each holder, with its bytes.
+    announced: HashMap<HolderKey, (Announcement, Blob)>,
     bundles: HashMap<ChannelId, Bundle>,
     /// When this process asked for the announcements of holders.
     asked: HashMap<HolderKey, UnixMs>,
@@ -93,20 +95,20 @@ impl KeyRing {
     }
 
     /// Takes an announcement; `false` if a newer generation of its holder is known.
-    pub fn announce(&mut self, new: Announcement) -> bool {
+    pub fn announce(&mut self, new: Announcement, rec: Blob) -> bool {
         let holder = new.holder_key();
-        let known = self.announced.get(&holder);
+        let known = self.announced(&holder);
         if known.is_some_and(|known| known.generation > new.generation) {
             return false;
         }
-        self.announced.insert(holder, new);
+        self.announced.insert(holder, (new, rec));
         true
     }
 
     /// Returns the newest announcement seen of a holder.
     #[must_use]
     pub fn announced(&self, holder: &HolderKey) -> Option<&Announcement> {
-        self.announced.get(holder)
+        self.announced.get(holder).map(|(read, _)| read)
     }
 }
 
@@ -131,10 +133,12 @@ impl Book {
                 key: known.key,
             });
         }
+        // The first key lapses like any other: who hides its successors gains nothing for long.
+        let machine = machine.filter(|m| now <= m.since.plus(ENCRYPTION_KEY_MS_MAX))?;
         Some(SealTo {
             holder,
             generation: 0,
-            key: machine?.encryption_key,
+            key: machine.encryption_key,
         })
     }
 
@@ -224,7 +228,13 @@ impl Book {
             .asked
             .extend(asked.iter().map(|holder| (*holder, now)));
         let (mut news, mut older) = (Vec::new(), false);
-        for rec in recs {
+        let known: HashSet<&Blob> = asked
+            .iter()
+            .filter_map(|holder| self.keys.announced.get(holder).map(|(_, rec)| rec))
+            .collect();
+        // What was checked before need not be checked again.
+        let fresh: Vec<&Blob> = recs.iter().filter(|rec| !known.contains(rec)).collect();
+        for rec in fresh {
             let Ok(read) = Announcement::read(rec) else {
                 continue;
             };
@@ -232,10 +242,7 @@ impl Book {
             if read.server != self.server() || !asked.contains(&holder) {
                 continue;
             }
-            if self.keys.announced(&holder) == Some(&read) {
-                continue;
-            }
-            match self.keys.announce(read) {
+            match self.keys.announce(read, rec.clone()) {
                 true => news.push((holder, read.generation, rec.clone())),
                 false => older = true,
             }

@@ -100,7 +100,7 @@ impl Client {
         let renew = move || MachineKeys::renew(&home, &server, crate::link::wall());
         let keys = on_disk(renew).await?;
         self.set_own(&keys).await?;
-        let Some(newest) = keys.last().filter(|key| !key.announced) else {
+        let Some(newest) = keys.last().filter(|key| key.announced.is_none()) else {
             return Ok(());
         };
         let (number, key) = (newest.number, newest.secret.public());
@@ -110,7 +110,7 @@ impl Client {
         let rec = rec.bytes().clone();
         self.request(Op::EkPublish(EkPublish { rec })).await?;
         let home = self.info.home.clone();
-        on_disk(move || MachineKeys::announced(&home, &server, number)).await
+        on_disk(move || MachineKeys::announced(&home, &server, number, crate::link::wall())).await
     }
 
     async fn set_own(&self, keys: &[Generation]) -> Result<(), ClientError> {

@@ -265,8 +265,10 @@ impl Core {
     /// Keeps a batch and tells of it.
     async fn conclude(&mut self, log: LogId, seq: u64, batch: Batch) -> Result<(), ClientError> {
         let handle = self.handle.clone();
-        let admitted = self.replica.keep(handle, log, batch.kept, seq).await?;
-        let mut admitted = admitted.into_iter();
+        let kept = self.replica.keep(handle, log, batch.kept, seq).await?;
+        // The next ones are opened while the disk is at work.
+        self.open_ahead(log);
+        let mut admitted = kept.end().await?.into_iter();
         for telling in batch.told {
             match telling {
                 Telling::Event(event) => self.tell(event),

@@ -1,6 +1,6 @@
 //! Messages: kept once, found by place or id, unread by handle.
 
-use super::{Replica, ReplicaError, blob, chain, int, uint, user};
+use super::{Begun, Replica, ReplicaError, blob, chain, int, uint, user};
 use crate::book::Verified;
 use conclave_proto::body::{Body, Head};
 use conclave_proto::id::{Blob, Hash, LogId, MsgId};
@@ -40,7 +40,7 @@ pub enum Kept {
 }
 
 impl Replica {
-    /// Keeps what a stream brought up to `cursor`, all of it or nothing. Returns for each message what
+    /// Keeps what a stream brought up to `cursor`, all of it or nothing. Tells in the end for each message what
     /// became of it, and whether its sender had seen something else than this machine.
     ///
     /// # Errors
@@ -51,8 +51,8 @@ impl Replica {
         log: LogId,
         kept: Vec<Kept>,
         cursor: u64,
-    ) -> Result<Vec<(Admitted, bool)>, ReplicaError> {
-        self.call(move |db| {
+    ) -> Result<Begun<Vec<(Admitted, bool)>>, ReplicaError> {
+        self.begin(move |db| {
             let tx = db.transaction()?;
             let mut admitted = Vec::new();
             for what in &kept {
@@ -239,22 +239,28 @@ fn insert(db: &Connection, m: &Verified) -> Result<bool, rusqlite::Error> {
     .map(|rows| rows > 0)
 }
 
-/// Returns whether a message's counter fits between those of its sender's that are held around it.
+/// Returns whether a message's counter fits between those of its sender's that are held. What is held is
+/// in order, so its neighbours tell.
 fn in_order(db: &Connection, m: &Verified) -> Result<bool, rusqlite::Error> {
-    db.prepare_cached(
-        "SELECT NOT EXISTS (SELECT 1 FROM message WHERE log = ?1 AND key = ?2 AND sid = ?3
-           AND (seq < ?4 AND ctr >= ?5 OR seq > ?4 AND ctr <= ?5))",
-    )?
-    .query_row(
-        params![
-            m.log.to_bytes(),
-            m.key.as_bytes(),
-            m.sid,
-            int(m.seq),
-            int(m.ctr)
-        ],
-        |r| r.get(0),
-    )
+    let beside = |sql| -> Result<Option<u64>, rusqlite::Error> {
+        let found: Option<i64> = db
+            .prepare_cached(sql)?
+            .query_row(
+                params![m.log.to_bytes(), m.key.as_bytes(), m.sid, int(m.ctr)],
+                |r| r.get(0),
+            )
+            .optional()?;
+        Ok(found.map(uint))
+    };
+    let next = beside(
+        "SELECT seq FROM message INDEXED BY message_ctr
+         WHERE log = ?1 AND key = ?2 AND sid = ?3 AND ctr >= ?4 ORDER BY ctr LIMIT 1",
+    )?;
+    let last = beside(
+        "SELECT seq FROM message INDEXED BY message_ctr
+         WHERE log = ?1 AND key = ?2 AND sid = ?3 AND ctr <= ?4 ORDER BY ctr DESC LIMIT 1",
+    )?;
+    Ok(next.is_none_or(|seq| seq >= m.seq) && last.is_none_or(|seq| seq <= m.seq))
 }
 
 fn admit(db: &Connection, m: &Verified) -> Result<Admitted, rusqlite::Error> {
@@ -267,16 +273,20 @@ fn admit(db: &Connection, m: &Verified) -> Result<Admitted, rusqlite::Error> {
         Some(_) => return Ok(Admitted::Replayed),
         None => {}
     }
-    // Only where everything since is held can a counter be judged.
+    // Only where everything since is held can a counter be judged. Counters rise with places: the first
+    // one that fits, from the highest down, is the one before.
     let last: Option<i64> = db
         .prepare_cached(
-            "SELECT max(ctr) FROM message WHERE log = ?1 AND key = ?2 AND sid = ?3 AND seq < ?4
-             AND seq >= coalesce((SELECT first FROM held WHERE log = ?1), 0)",
+            "SELECT ctr FROM message INDEXED BY message_ctr
+             WHERE log = ?1 AND key = ?2 AND sid = ?3 AND +seq < ?4
+               AND +seq >= coalesce((SELECT first FROM held WHERE log = ?1), 0)
+             ORDER BY ctr DESC LIMIT 1",
         )?
         .query_row(
             params![m.log.to_bytes(), m.key.as_bytes(), m.sid, int(m.seq)],
             |r| r.get(0),
-        )?;
+        )
+        .optional()?;
     let missing = match last.map(uint) {
         Some(last) if m.ctr <= last => return Ok(Admitted::Replayed),
         Some(last) => m.ctr - last - 1,

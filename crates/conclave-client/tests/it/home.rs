@@ -183,9 +183,11 @@ fn encryption_keys_come_every_week_and_go_two_weeks_after_their_successor() {
     assert_eq!(numbers(born.plus(RENEW_MS)), [0, 1]);
     // Nothing is forgotten, and nothing more made, before the server has the new one.
     assert_eq!(numbers(born.plus(10 * KEEP_MS)), [0, 1]);
-    MachineKeys::announced(&home, &server, 1).unwrap();
+    let told = born.plus(RENEW_MS + 5);
+    MachineKeys::announced(&home, &server, 1, told).unwrap();
     assert_eq!(numbers(born.plus(RENEW_MS + 1)), [0, 1]);
-    assert_eq!(numbers(born.plus(RENEW_MS + KEEP_MS)), [1, 2]);
+    assert_eq!(numbers(told.plus(KEEP_MS - 1)), [0, 1, 2]);
+    assert_eq!(numbers(told.plus(KEEP_MS)), [1, 2]);
     let kept = MachineKeys::load(&home, &server).unwrap().unwrap();
     assert_ne!(kept.encryption_key(), made.encryption_key());
 }
