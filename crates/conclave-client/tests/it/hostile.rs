@@ -1,6 +1,6 @@
 //! A server that lies: nothing false is shown, what is wrong is named, the session lives on.
 
-use super::scene::{CHANNEL, LOG, Scene, gap, kinds, said, says, session};
+use super::scene::{CHANNEL, LOG, Scene, gap, kinds, said, says, session, texts};
 use conclave_client::client::{History, Target};
 use conclave_client::error::ClientError;
 use conclave_client::event::{Event, NoticeKind};
@@ -16,7 +16,7 @@ use conclave_proto::key::{Secret, Signature, label};
 use conclave_proto::link::DownReason;
 use conclave_proto::record::Record;
 use conclave_proto::reject::{Code, Reject};
-use conclave_sim::hostile::{Person, SOON, ctl, env};
+use conclave_sim::hostile::{Person, SOON, Script, ctl, env};
 
 #[tokio::test]
 async fn an_entry_without_its_senders_signature_is_not_shown() {
@@ -270,28 +270,59 @@ async fn a_channel_shown_with_two_pasts_is_a_fork() {
         scene.bob.channel(CHANNEL).await.unwrap().topic(),
         Some("one")
     );
-    let good = says(&scene.ada, 1, "good");
-    scene
-        .liar
-        .push(LOG, vec![ctl(3, &other), env(4, good)])
-        .await;
-    assert_eq!(kinds(&scene.until("good").await), [NoticeKind::ServerFork]);
-
-    // After a reconnect the chain goes on from the other past.
+    // Another record in a verified place: nothing after it is believed, over
+    // connections.
+    let (fork, past) = (NoticeKind::ServerFork, NoticeKind::ChainBreak);
     let after = Head {
         n: 2,
         hash: other.hash(),
     };
     let next = scene.ada.ctl(CHANNEL, Some(after), topic("more"));
+    let early = env(4, says(&scene.ada, 1, "early"));
+    scene
+        .liar
+        .push(LOG, vec![ctl(3, &other), early.clone()])
+        .await;
+    scene.refused(fork).await;
+    scene.refused(fork).await;
     scene.liar.hang_up().await;
     assert!(matches!(down(&mut scene).await, DownReason::Lost(_)));
     up(&mut scene).await;
-    let again = says(&scene.ada, 2, "again");
+    let late = env(6, says(&scene.ada, 2, "late"));
     scene
         .liar
-        .push(LOG, vec![ctl(5, &next), env(6, again)])
+        .push(LOG, vec![ctl(5, &next), late.clone()])
         .await;
-    assert_eq!(kinds(&scene.until("again").await), [NoticeKind::ChainBreak]);
+    scene.refused(past).await;
+    scene.refused(fork).await;
+    assert_eq!(
+        scene.bob.channel(CHANNEL).await.unwrap().topic(),
+        Some("one")
+    );
+    // Not even when this session is shown the true record where it has been already.
+    scene.liar.hang_up().await;
+    assert!(matches!(down(&mut scene).await, DownReason::Lost(_)));
+    up(&mut scene).await;
+    let later = env(7, says(&scene.ada, 3, "later"));
+    let again = vec![ctl(3, &one), later.clone()];
+    scene.liar.push(LOG, again).await;
+    scene.refused(fork).await;
+
+    // The next session begins with the true chain: the log goes on, and what was refused is in the past.
+    scene.bob.stop().await;
+    let kept = [early, late, later];
+    let more = move |script: &mut Script| script.channel(CHANNEL).extend(kept);
+    scene.liar.tell(more).await;
+    (scene.bob, scene.events) = session(&scene.home).await;
+    scene.bob.ready(SOON).await.unwrap();
+    scene.bob.follow(CHANNEL).await.unwrap();
+    scene.liar.followed().await;
+    let good = env(8, says(&scene.ada, 4, "good"));
+    scene.liar.push(LOG, vec![good]).await;
+    let seen = kinds(&scene.until("good").await);
+    assert!(!seen.contains(&fork) && !seen.contains(&past), "{seen:?}");
+    let found = scene.bob.history(CHANNEL, History::After(2), 10).await;
+    assert_eq!(texts(&found.unwrap()), ["early", "late", "later"]);
 }
 
 /// Waits until the session is live again, after it was not.

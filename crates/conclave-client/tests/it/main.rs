@@ -2,13 +2,15 @@
 
 #![cfg(test)]
 
+mod chains;
 mod dial;
 mod home;
 mod hostile;
+mod keys;
+mod lies;
 mod owner;
 mod recovery;
 mod scene;
-mod review_a;
 mod sealed;
 mod secrets;
 mod talk;

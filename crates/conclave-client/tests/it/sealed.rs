@@ -1,69 +1,23 @@
 //! End-to-end encryption between real clients of a real server: what members read, and nobody else.
 
-use crate::talk::{Machine, SOON, World, name};
+use crate::scene::{heard, noticed, say, since_join, texts};
+use crate::talk::{Machine, World, name};
 use conclave_client::client::{Client, History as Past, NewChannel, Signer, Target};
-use conclave_client::event::{Event, NoticeKind, VerifiedMessage};
+use conclave_client::event::{Event, NoticeKind};
 use conclave_client::keystore::{Generation, MachineKeys};
 use conclave_client::onboard;
 use conclave_client::replica::Replica;
 use conclave_e2ee::{ChannelKey, Place, wrap};
 use conclave_proto::body::Body;
-use conclave_proto::channel_log::{History, Mode, RemoveKind, Role, Visibility};
+use conclave_proto::channel_log::{Mode, RemoveKind, Role, Visibility};
 use conclave_proto::entry::EntryBody;
 use conclave_proto::frame::op::Wrap;
 use conclave_proto::frame::reply::EpochWrap;
-use conclave_proto::id::{ChannelId, LogId};
+use conclave_proto::id::LogId;
 use conclave_proto::key::HolderKey;
 use conclave_server::store::sqlite::SqliteStore;
 use conclave_server::store::{Page, PageQuery, Read as _, Select};
 use tokio::sync::mpsc;
-
-async fn say(client: &Client, channel: ChannelId, text: &str) -> Option<u64> {
-    let body = Body::text(text);
-    let sent = client.send(Target::Channel(channel), &body, 0, false).await;
-    sent.unwrap().stored.map(|(seq, _)| seq)
-}
-
-async fn heard(events: &mut mpsc::Receiver<Event>) -> VerifiedMessage {
-    let next = async {
-        loop {
-            if let Event::Message(m) = events.recv().await.expect("the session lives") {
-                return *m;
-            }
-        }
-    };
-    tokio::time::timeout(SOON, next)
-        .await
-        .expect("a message comes")
-}
-
-async fn noticed(events: &mut mpsc::Receiver<Event>, kind: NoticeKind) {
-    let next = async {
-        loop {
-            match events.recv().await.expect("the session lives") {
-                Event::Notice(notice) if notice.kind == kind => return,
-                _ => {}
-            }
-        }
-    };
-    tokio::time::timeout(SOON, next)
-        .await
-        .expect("a notice comes");
-}
-
-fn texts(found: &[VerifiedMessage]) -> Vec<&str> {
-    found
-        .iter()
-        .filter_map(|m| m.body.text.as_deref())
-        .collect()
-}
-
-fn since_join(text: &str) -> NewChannel {
-    NewChannel {
-        history: History::SinceJoin,
-        ..NewChannel::new(name(text), Visibility::Private)
-    }
-}
 
 #[tokio::test]
 async fn a_private_channel_is_sealed_and_a_joiner_by_link_needs_nobody_online() {
