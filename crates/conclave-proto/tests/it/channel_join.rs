@@ -1,9 +1,12 @@
 //! Entering a channel: invites and open doors.
 
-use crate::people::With::Laptop;
-use crate::people::{CHANNEL, HOUR, TS, World, invite, meta, nowhere, open_join, secret, ticket};
+use crate::people::With::{Laptop, Owner};
+use crate::people::{
+    CHANNEL, HOUR, TS, World, invite, meta, nowhere, open_join, remove, secret, ticket,
+};
 use conclave_proto::channel_log::{
-    Admission, Ctl, CtlBody, CtlChange, CtlError, Invite, Mode, Role, Ticket, Visibility,
+    Admission, Ctl, CtlBody, CtlChange, CtlError, Invite, Mode, RemoveKind, Role, Ticket,
+    Visibility,
 };
 use conclave_proto::id::ChannelId;
 use conclave_proto::reject::Code;
@@ -155,4 +158,44 @@ fn an_invite_is_live_until_its_last_moment() {
     };
     assert!(invite.is_live(UnixMs(9)));
     assert!(!invite.is_live(UnixMs(10)));
+}
+
+#[test]
+fn who_is_removed_lets_nobody_in_any_more() {
+    let mut world = World::new(Visibility::Private, Mode::Signed);
+    let (mine, theirs) = (secret(98), secret(99));
+    world.say("alice", Laptop, invite(&mine, 9)).unwrap();
+    let add = world.add("bob", Role::Admin);
+    world.say("alice", Laptop, add).unwrap();
+    world.say("bob", Owner, invite(&theirs, 9)).unwrap();
+    let kick = remove(&world, "bob", RemoveKind::Kick);
+    world.say("alice", Laptop, kick).unwrap();
+    // His own link does not bring him back, nor a friend in.
+    for who in ["bob", "carol"] {
+        let join = ticket(&world, who, &theirs);
+        assert_eq!(world.say(who, Laptop, join), Err(CtlError::Invite));
+    }
+    let join = ticket(&world, "carol", &mine);
+    assert!(world.say("carol", Laptop, join).is_ok());
+}
+
+#[test]
+fn a_reader_says_which_machines_are_its_own_and_nobody_elses() {
+    let mut world = World::new(Visibility::Private, Mode::Signed);
+    for who in ["bob", "carol"] {
+        let add = world.add(who, Role::Reader);
+        world.say("alice", Laptop, add).unwrap();
+    }
+    let ident = |world: &mut World, who: &str| {
+        let person = world.people.get_mut(who).unwrap();
+        person.enrol("desktop", &secret(61), Default::default());
+        let (user, head) = (person.id(), person.log.head());
+        CtlBody::Ident { user, head }
+    };
+    let carols = ident(&mut world, "carol");
+    assert_eq!(
+        world.say("bob", Laptop, carols.clone()),
+        Err(CtlError::Role(Role::Member))
+    );
+    assert!(world.say("carol", Laptop, carols).is_ok());
 }
