@@ -5,6 +5,7 @@
 
 pub(crate) mod errand;
 mod feed;
+mod sealing;
 pub(crate) mod sending;
 
 use crate::book::{Book, Need};

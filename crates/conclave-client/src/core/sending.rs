@@ -1,25 +1,21 @@
 //! Saying something: draft on disk, sealed bytes on disk, sent, confirmed, taken off the disk.
 
 use super::errand::{Errand, is_pending};
+use super::sealing::Sealing;
 use super::{Core, Waiting};
 use crate::book::Verified;
 use crate::client::random;
 use crate::error::ClientError;
 use crate::event::{Event, Notice, NoticeKind};
 use crate::outbox::{Draft, KEEP_MS};
-use conclave_e2ee::encryption_secret::key_id;
-use conclave_e2ee::{ChannelKey, whisper};
-use conclave_proto::body::{BadBody, Body};
-use conclave_proto::channel_log::{ChannelLog, Identities as _, Mode};
+use conclave_proto::body::Body;
 use conclave_proto::codec;
-use conclave_proto::entry::{Entry, EntryBody, Envelope, Header, Route, Suite};
+use conclave_proto::entry::{Entry, EntryBody, Envelope, Header};
 use conclave_proto::frame::op::Append;
 use conclave_proto::frame::reply::Appended;
-use conclave_proto::frame::{Op, Ready, Reply};
-use conclave_proto::id::{Blob, ChannelId, LogId, RecipientKeyId, SenderSid};
-use conclave_proto::identity_log::IdentityLog;
-use conclave_proto::key::EncryptionKey;
-use conclave_proto::name::{CLI_HANDLE, SessionPath};
+use conclave_proto::frame::{Op, Reply};
+use conclave_proto::id::{LogId, SenderSid};
+use conclave_proto::name::CLI_HANDLE;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, UnixMs};
 use std::collections::{HashMap, VecDeque};
@@ -56,6 +52,8 @@ struct Lane {
     in_flight: bool,
     /// How to seal is being found out.
     preparing: bool,
+    /// It was just found out, and nothing was sealed since.
+    was_prepared: bool,
     /// What is known of the channel was found to be old.
     stale: bool,
     /// The epoch that was prepared for what is said now: it is not too old, whatever clocks say.
@@ -65,8 +63,8 @@ struct Lane {
     not_before: Option<Mono>,
 }
 
-struct Parcel {
-    draft: Draft,
+pub(super) struct Parcel {
+    pub(super) draft: Draft,
     told: Option<oneshot::Sender<Result<Appended, Reject>>>,
     /// How often it was sealed again for its counter, and for a newer key.
     reseals: u32,
@@ -76,6 +74,11 @@ struct Parcel {
 }
 
 impl Outbox {
+    /// Returns the epoch that was prepared for what is said in a log now.
+    pub(super) fn prepared(&self, log: &LogId) -> Option<u32> {
+        self.logs.get(log)?.prepared
+    }
+
     pub(super) fn next_due(&self) -> Option<Mono> {
         self.logs
             .values()
@@ -187,9 +190,16 @@ impl Core {
             let env = match sealing {
                 Sealing::Ready(env) => env,
                 Sealing::Prepare => {
-                    if let Some(lane) = self.outbox.logs.get_mut(&log) {
-                        lane.preparing = true;
+                    let rested = self.driver.now().mono.plus(REST_MS);
+                    let Some(lane) = self.outbox.logs.get_mut(&log) else {
+                        return;
+                    };
+                    if std::mem::take(&mut lane.was_prepared) {
+                        // It was found out, and did not do: whatever that is, it is no matter of haste.
+                        lane.not_before = Some(rested);
+                        return;
                     }
+                    lane.preparing = true;
                     return self.errand(Errand::Prepare(log, to));
                 }
                 Sealing::Never(reject) => {
@@ -205,7 +215,12 @@ impl Core {
                 return;
             };
             let kept = match self.replica.keep_sealed(n, bytes).await {
-                Ok(Some(kept)) => kept,
+                Ok(Some(kept)) => {
+                    if let Some(lane) = self.outbox.logs.get_mut(&log) {
+                        lane.was_prepared = false;
+                    }
+                    kept
+                }
                 Ok(None) => {
                     // Another process of this handle has sent it meanwhile.
                     if let Some(lane) = self.outbox.logs.get_mut(&log) {
@@ -237,106 +252,6 @@ impl Core {
         self.ask(Op::Append(Append { log, env }), None, Waiting::Append(log));
     }
 
-    /// Seals the draft in front, if everything that takes is known.
-    fn outbox_seal(&mut self, ready: &Ready, log: LogId, ctr: u64) -> Sealing {
-        let now = self.driver.now().wall;
-        let Some(Parcel { draft, .. }) = self.outbox.front(log) else {
-            return Sealing::Prepare;
-        };
-        let draft = draft.clone();
-        let scope = match self.scope(log, draft.to.as_ref(), now) {
-            Ok(Some(scope)) => scope,
-            Ok(None) => return Sealing::Prepare,
-            Err(reject) => return Sealing::Never(reject),
-        };
-        let header = Header {
-            suite: scope.suite(),
-            channel: scope.channel,
-            epoch: scope.epoch(),
-            sender: ready.path.clone(),
-            sender_key: self.secret.machine_key(),
-            sid: self.sid,
-            ctr,
-            msg_id: draft.id,
-            ts: now,
-            route: draft.to.clone().map_or(Route::Everyone, Route::Whisper),
-            recipient_key: scope.recipient(),
-            hop: draft.hop,
-            flags: draft.flags,
-        };
-        let refused = |text: String| Sealing::Never(Reject::new(Code::TooLarge, text));
-        let body = match self.with_heads(log, &draft.body) {
-            Ok(body) => body,
-            Err(error) => return refused(error.to_string()),
-        };
-        let sealed = match scope.seal {
-            Seal::Clear => Ok(Envelope::clear(&header, body, &self.secret)),
-            Seal::Channel(key) => match random() {
-                Ok(nonce) => key.seal(&header, &body, nonce, &self.secret),
-                Err(error) => return Sealing::Never(error.to_reject()),
-            },
-            Seal::Machine(to) => match random() {
-                Ok(drawn) => whisper::seal(&header, &body, &to, drawn, &self.secret),
-                Err(error) => return Sealing::Never(error.to_reject()),
-            },
-        };
-        match sealed {
-            Ok(env) => Sealing::Ready(Box::new(env)),
-            Err(error) => refused(error.to_string()),
-        }
-    }
-
-    /// Returns how a draft must be protected; `None` if that is not known well enough yet.
-    fn scope(
-        &self,
-        log: LogId,
-        to: Option<&SessionPath>,
-        now: UnixMs,
-    ) -> Result<Option<Scope>, Reject> {
-        let channel = match log {
-            LogId::Channel(channel) => channel,
-            LogId::Mailbox(_) => {
-                let server = self.book.server();
-                let channel = server.as_bytes().get(..ChannelId::LEN);
-                let channel = channel.and_then(ChannelId::from_slice);
-                let (Some(channel), Some(to)) = (channel, to) else {
-                    return Err(Reject::new(Code::Malformed, "the draft has no recipient"));
-                };
-                let key = self.book.whisper_key(to, now)?;
-                return Ok(key.map(|key| Scope {
-                    channel,
-                    seal: Seal::Machine(key),
-                }));
-            }
-        };
-        let Some(tip) = self.book.tip(&channel) else {
-            return Ok(None);
-        };
-        let prepared = self.outbox.logs.get(&log).and_then(|lane| lane.prepared);
-        let fresh = |key: &ChannelKey| match prepared == Some(key.place().e) {
-            true => !self.book.must_rotate(&channel),
-            false => !self.needs_rotation(&channel),
-        };
-        let seal = match (tip.mode(), self.book.current_key(&channel)) {
-            (Mode::Signed, _) => Some(Seal::Clear),
-            (Mode::E2e, Some(key)) if fresh(key) => Some(Seal::Channel(Box::new(key.clone()))),
-            (Mode::E2e, _) => None,
-        };
-        Ok(seal.map(|seal| Scope { channel, seal }))
-    }
-
-    /// Adds to a body what this machine has seen (SECURITY 2.5).
-    fn with_heads(&self, log: LogId, body: &Blob) -> Result<Blob, BadBody> {
-        let mut body = Body::parse(body)?;
-        if let LogId::Channel(channel) = log {
-            // What a follower has reached, so that a receiver has it, too.
-            body.ctl_head = self.book.tip(&channel).map(ChannelLog::head);
-            body.last_seen = self.newest.get(&log).copied();
-        }
-        body.ident_head = self.book.identity(&self.me).map(IdentityLog::head);
-        body.to_bytes()
-    }
-
     /// Takes the end of finding out how to seal.
     pub(super) async fn prepared(&mut self, log: LogId, result: Result<(), Reject>) {
         let now = self.driver.now();
@@ -351,7 +266,10 @@ impl Core {
         lane.prepared = key.map(|key| key.place().e);
         let came = key.is_some();
         match result {
-            Ok(()) => lane.stale = false,
+            Ok(()) => {
+                lane.stale = false;
+                lane.was_prepared = true;
+            }
             // It came while it was looked for.
             Err(reject) if is_pending(&reject) && came => {
                 lane.not_before = Some(now.mono.plus(CAME_MS));
@@ -363,6 +281,11 @@ impl Core {
                     self.keys_pending(channel);
                 }
                 return;
+            }
+            // Nothing was refused yet: the draft waits as it would without a connection.
+            Err(reject) if is_passing(&reject.code) => {
+                let rest = reject.retry_after_ms.unwrap_or(REST_MS);
+                lane.not_before = Some(now.mono.plus(rest));
             }
             Err(reject) => {
                 if let Some(end) = lane.refused(reject, true, now.mono, now.wall) {
@@ -515,7 +438,7 @@ impl Core {
 }
 
 impl Outbox {
-    fn front(&mut self, log: LogId) -> Option<&mut Parcel> {
+    pub(super) fn front(&mut self, log: LogId) -> Option<&mut Parcel> {
         self.logs.get_mut(&log)?.queue.front_mut()
     }
 
@@ -556,16 +479,7 @@ impl Lane {
             return None;
         }
         let waited_for = parcel.told.as_ref().is_some_and(|told| !told.is_closed());
-        let passing = matches!(
-            reject.code,
-            Code::RateLimited
-                | Code::InboxFull
-                | Code::StorageFull
-                | Code::Draining
-                | Code::Timeout
-                | Code::Offline
-                | Code::Internal
-        );
+        let passing = is_passing(&reject.code);
         let fresh = wall.since(parcel.draft.created) < KEEP_MS;
         if passing && !waited_for && fresh {
             let rest = reject.retry_after_ms.unwrap_or(REST_MS);
@@ -576,48 +490,18 @@ impl Lane {
     }
 }
 
-/// What came of sealing.
-enum Sealing {
-    Ready(Box<Envelope>),
-    /// Something must be found out first.
-    Prepare,
-    /// It cannot be sent at all.
-    Never(Reject),
-}
-
-/// How a draft is protected.
-struct Scope {
-    channel: ChannelId,
-    seal: Seal,
-}
-
-enum Seal {
-    Clear,
-    Channel(Box<ChannelKey>),
-    Machine(EncryptionKey),
-}
-
-impl Scope {
-    const fn suite(&self) -> Suite {
-        match self.seal {
-            Seal::Clear => Suite::Clear,
-            Seal::Channel(_) | Seal::Machine(_) => Suite::One,
-        }
-    }
-
-    fn epoch(&self) -> u32 {
-        match &self.seal {
-            Seal::Channel(key) => key.place().e,
-            Seal::Clear | Seal::Machine(_) => 0,
-        }
-    }
-
-    fn recipient(&self) -> RecipientKeyId {
-        match &self.seal {
-            Seal::Machine(key) => key_id(key),
-            Seal::Clear | Seal::Channel(_) => RecipientKeyId::new([0; 8]),
-        }
-    }
+/// Returns whether a refusal says nothing of the draft, only of the moment.
+const fn is_passing(code: &Code) -> bool {
+    matches!(
+        code,
+        Code::RateLimited
+            | Code::InboxFull
+            | Code::StorageFull
+            | Code::Draining
+            | Code::Timeout
+            | Code::Offline
+            | Code::Internal
+    )
 }
 
 /// Returns whether a draft was sealed by this process.
