@@ -234,9 +234,11 @@ fn ours(words: &[String]) -> Option<Vec<String>> {
         let at = words.iter().position(|word| word == "--")?;
         words.get(at + 1 + skip..)
     };
+    let has = |what: &str| words.iter().any(|word| word == what);
     let args = match words.first().map(String::as_str)? {
         "conclave" => words.get(1..)?,
-        "cargo" if words.iter().any(|word| word == "run") => after(0)?,
+        // Examples of other crates have arguments of their own.
+        "cargo" if has("run") && !has("--example") => after(0)?,
         "claude" | "codex" | "gemini" => after(1)?,
         _ => return None,
     };
