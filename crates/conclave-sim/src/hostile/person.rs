@@ -12,6 +12,9 @@ use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::record::Record;
 use conclave_proto::time::UnixMs;
 
+/// When people and machines came to be: always the same, and never too long ago for their first keys.
+const BORN: UnixMs = UnixMs(4_000_000_000_000);
+
 /// A user with one machine, all of whose keys are known.
 #[derive(Clone, Debug)]
 pub struct Person {
@@ -47,7 +50,7 @@ impl Person {
         let (user, laptop) = (name(username), name("box"));
         let ek = encryption.public();
         let claim = MachineClaim::found(&server, &user, &owners, laptop, ek, &machine);
-        let rec = build::genesis(server, user, owners, claim, &owner, UnixMs(1));
+        let rec = build::genesis(server, user, owners, claim, &owner, BORN);
         let genesis = rec.bytes().clone();
         let log = IdentityLog::genesis(&genesis, &server).expect("it is what was just made");
         let path = format!("{username}/box/api").parse().expect("a path");
@@ -89,7 +92,7 @@ impl Person {
         ek: EncryptionKey,
     ) -> Record {
         let claim = MachineClaim::enrol(log.user_id(), name(called), ek, machine);
-        build::add_machine(log, claim, Cap::default_set(), &self.owner, UnixMs(1))
+        build::add_machine(log, claim, Cap::default_set(), &self.owner, BORN)
     }
 
     /// Announces a key of the machine.
