@@ -267,7 +267,7 @@ impl Core {
     }
 
     /// Returns the time as the server sees it: what it stored is judged by its own clock.
-    fn server_now(&self) -> UnixMs {
+    pub(crate) fn server_now(&self) -> UnixMs {
         let now = self.driver.now().wall;
         match self.clocks {
             Some((theirs, ours)) => theirs.plus(now.since(ours)),

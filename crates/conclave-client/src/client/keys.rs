@@ -307,7 +307,7 @@ impl Client {
 
     /// Reads name, topic and index key anew, and forgets keys of what nobody keeps any more.
     async fn refresh(&self, channel: ChannelId, newest: u32) -> Result<(), ClientError> {
-        let now = crate::link::wall();
+        let wall = crate::link::wall();
         let server_keeps = self
             .live()
             .map_or(0, |ready| ready.limits.message_retention_ms);
@@ -317,6 +317,8 @@ impl Client {
                 if changed.is_some() {
                     core.tell(Event::ChannelChanged(channel));
                 }
+                // By the earlier clock: a wrong one, here or there, must not cost keys.
+                let now = wall.min(core.server_now());
                 let lapsed = core.book.lapsed_below(&channel, now, server_keeps);
                 if let Some(below) = lapsed {
                     core.book.keys.forget_below(channel, below);

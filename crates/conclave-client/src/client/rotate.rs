@@ -163,20 +163,21 @@ impl Client {
                 (previous, bundle, holders, log.members_root(&core.book))
             })
             .await?;
-        let prev_box = match (past, previous) {
-            (true, Some(previous)) => Some(key.seal_previous(&previous, random()?)),
-            (true, None) => return Err(pending()),
-            (false, _) => None,
-        };
+        let first = tip.epoch().is_none() || why == Why::Lost;
         let bundle = match bundle {
             Some(bundle) => bundle,
-            // Who never could read the channel lacks it. Who can, and lacks it, was told nothing that opens.
-            None if past && prev_box.is_none() => return Err(pending()),
+            // Who never could read the channel must not say what it is called: an admin's word is law.
+            None if !first && previous.is_none() => return Err(pending()),
             None => Bundle {
                 index_key: IndexKey::new(random()?),
                 name: None,
                 topic: None,
             },
+        };
+        let prev_box = match (past, previous) {
+            (true, Some(previous)) => Some(key.seal_previous(&previous, random()?)),
+            (true, None) => return Err(pending()),
+            (false, _) => None,
         };
         let body = CtlBody::Epoch {
             e,

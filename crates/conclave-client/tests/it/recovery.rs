@@ -1,11 +1,11 @@
 //! Every machine is lost; the recovery key on paper is not.
 
 use crate::talk::{Machine, World, name, text};
-use conclave_client::client::{History, NewChannel, Target};
+use conclave_client::client::{History, NewChannel, Signer, Target};
 use conclave_client::onboard;
 use conclave_client::owner::Owner;
 use conclave_proto::body::Body;
-use conclave_proto::channel_log::{Mode, Visibility};
+use conclave_proto::channel_log::{History as Kept, Mode, Role, Visibility};
 use conclave_proto::link::Pin;
 use conclave_proto::reject::Code;
 use std::time::Duration;
@@ -72,4 +72,58 @@ async fn a_recovery_key_brings_an_account_back_when_every_machine_is_lost() {
     // said now is sealed under one that the lost machine never had.
     assert_eq!((tip.mode(), tip.epoch().unwrap().e), (Mode::E2e, 2));
     assert!(!tip.needs_epoch());
+}
+
+#[tokio::test]
+async fn a_machine_that_came_back_without_a_channels_key_does_not_wipe_its_name() {
+    let world = World::start().await;
+    let (lost, bob) = (Machine::new(), Machine::new());
+    let made = lost.register(&world, "ada").await;
+    drop(bob.register(&world, "bob").await);
+    let paper = made.owner.as_ref().unwrap().recovery();
+    let (a, _events) = lost.session("api", 1).await;
+    let ops = *a
+        .create_channel(NewChannel {
+            history: Kept::SinceJoin,
+            ..NewChannel::new(name("ops"), Visibility::Private)
+        })
+        .await
+        .unwrap()
+        .id();
+    a.add_member(ops, &name("bob"), Role::Member, Signer::Machine)
+        .await
+        .unwrap();
+    let old = a.machines().await.unwrap().pop().unwrap();
+    a.stop().await;
+    made.client.stop().await;
+
+    // The owner's word on the name is law, and this machine has never read it.
+    let fresh = Machine::new();
+    let key = || Owner::from_recovery(&paper).unwrap();
+    let origin = world.origin();
+    let back = onboard::recover(
+        &fresh.home,
+        &origin,
+        Pin::FirstContact,
+        name("ada"),
+        name("new"),
+        key(),
+        "test",
+    );
+    let back = back.await.unwrap();
+    back.client
+        .revoke_machine(old.key, "lost", &key())
+        .await
+        .unwrap();
+    let refused = back.client.rotate(ops).await.unwrap_err();
+    assert_eq!(refused.code(), Code::KeysPending);
+    let (b, _events) = bob.session("web", 2).await;
+    let found = b.resolve("ops").await.unwrap();
+    assert_eq!(found.channel, ops);
+    let to = Target::Channel(ops);
+    b.send(to, &Body::text("on we go"), 0, false).await.unwrap();
+    // Bob, who knows it, made the next key.
+    let after = b.channel(ops).await.unwrap();
+    assert_eq!(after.name(), Some(&name("ops")));
+    assert!(!after.needs_epoch());
 }
