@@ -35,7 +35,7 @@ use conclave_proto::bytes::sha256;
 use conclave_proto::channel_log::Identities as _;
 use conclave_proto::codec::Encoding;
 use conclave_proto::encryption_key::Announcement;
-use conclave_proto::frame::op::{FindName, IdentFetch};
+use conclave_proto::frame::op::IdentFetch;
 use conclave_proto::frame::{Op, Ready, Reply};
 use conclave_proto::handshake::Mode;
 use conclave_proto::id::{Blob, Instance, LogId, SenderSid, ServerId, UserId};
@@ -347,34 +347,25 @@ impl Client {
     /// # Errors
     /// [`ClientError::PinChanged`], [`ClientError::NotFound`].
     pub async fn find_user(&self, name: &Name) -> Result<UserId, ClientError> {
-        let lookup = name.clone();
-        if let Some(pin) = self.with(move |core| core.book.pinned(&lookup)).await?
+        if let Some(pin) = self.pinned(name).await?
             && !pin.changed
         {
             return Ok(pin.user);
         }
-        let op = Op::FindUser(FindName { name: name.clone() });
-        let Reply::User(info) = self.request(op).await? else {
-            return Err(ClientError::Answer);
-        };
-        // A name is worth what the identity behind it says of itself.
-        self.learn(info.user_id).await?;
-        if self.name_of(info.user_id).await?.as_ref() != Some(name) {
-            return Err(ClientError::Answer);
-        }
-        let pinned = self.pin(name.clone(), info.user_id).await?;
-        let lookup = name.clone();
-        let pin = self.with(move |core| core.book.pinned(&lookup)).await?;
+        let user = self.user_named(name).await?;
+        self.learn(user).await?;
+        self.check_name(user, name).await?;
+        let pinned = self.pin(name.clone(), user).await?;
         // Once it was another's, only a person lifts the alarm.
-        if pin.is_none_or(|pin| pin.changed) {
+        if self.pinned(name).await?.is_none_or(|pin| pin.changed) {
             return Err(ClientError::PinChanged {
                 what: "user",
                 name: name.to_string(),
                 pinned: pinned.to_string(),
-                presented: info.user_id.to_string(),
+                presented: user.to_string(),
             });
         }
-        Ok(info.user_id)
+        Ok(user)
     }
 
     /// Returns the verified name of a user that is known.
@@ -496,7 +487,8 @@ async fn open_book(replica: &Replica, server: ServerId, me: UserId) -> Result<Bo
                 }
                 other => {
                     // It is fetched again, and held to what was pinned of it.
-                    tracing::warn!(%channel, ?other, "a channel in the replica is damaged");
+                    let error = other.err();
+                    tracing::warn!(%channel, ?error, "a channel in the replica is damaged");
                     replica.drop_ctl(log).await?;
                 }
             }

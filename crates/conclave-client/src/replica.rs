@@ -9,9 +9,9 @@ pub mod history;
 pub mod keys;
 pub mod pin;
 
-use conclave_proto::id::{Blob, LogId, UserId};
+use conclave_proto::id::{Blob, UserId};
 use conclave_proto::name::Name;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 use std::path::Path;
 use tokio::sync::{mpsc, oneshot};
 
@@ -186,29 +186,6 @@ impl Replica {
                     .execute([name.as_str()])?;
             }
             Ok(pinned)
-        })
-        .await
-    }
-
-    /// Returns the highest counter of a sender in a log, if any.
-    ///
-    /// # Errors
-    /// [`ReplicaError`].
-    pub async fn counter(
-        &self,
-        log: LogId,
-        key: [u8; 32],
-        sid: [u8; 8],
-    ) -> Result<Option<u64>, ReplicaError> {
-        self.call(move |db| {
-            db.prepare_cached(
-                "SELECT max(ctr) FROM message WHERE log = ?1 AND key = ?2 AND sid = ?3",
-            )?
-            .query_row(params![log.to_bytes(), key, sid], |r| {
-                r.get::<_, Option<i64>>(0)
-            })
-            .optional()
-            .map(|found| found.flatten().map(uint))
         })
         .await
     }

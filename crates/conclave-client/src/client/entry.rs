@@ -84,16 +84,14 @@ impl Client {
             // What a member knows of the channel, members said.
             return self.settle(channel).await;
         }
-        {
-            let invite = link.secret.signing_key();
-            self.control_with(channel, Signer::Machine, None, |tip, author| {
-                let ticket = Ctl::ticket(&channel, &tip.head(), author, &invite);
-                Ok(CtlBody::Join {
-                    ticket: Some(ticket),
-                })
+        let invite = link.secret.signing_key();
+        self.control_with(channel, Signer::Machine, None, |tip, author| {
+            let ticket = Ctl::ticket(&channel, &tip.head(), author, &invite);
+            Ok(CtlBody::Join {
+                ticket: Some(ticket),
             })
-            .await?;
-        }
+        })
+        .await?;
         self.take_box(channel, opened).await?;
         self.settle(channel).await
     }

@@ -178,7 +178,7 @@ impl Client {
         })
     }
 
-    async fn user_named(&self, name: &Name) -> Result<UserId, ClientError> {
+    pub(crate) async fn user_named(&self, name: &Name) -> Result<UserId, ClientError> {
         let op = Op::FindUser(FindName { name: name.clone() });
         match self.request(op).await? {
             Reply::User(info) if info.name == *name => Ok(info.user_id),
@@ -187,14 +187,14 @@ impl Client {
     }
 
     /// A user's name stands in its identity: a server cannot give a user another one.
-    async fn check_name(&self, user: UserId, name: &Name) -> Result<(), ClientError> {
+    pub(crate) async fn check_name(&self, user: UserId, name: &Name) -> Result<(), ClientError> {
         match self.name_of(user).await? {
             Some(own) if own == *name => Ok(()),
             _ => Err(ClientError::Answer),
         }
     }
 
-    async fn pinned(&self, name: &Name) -> Result<Option<NamePin>, ClientError> {
+    pub(crate) async fn pinned(&self, name: &Name) -> Result<Option<NamePin>, ClientError> {
         let name = name.clone();
         self.with(move |core| core.book.pinned(&name)).await
     }

@@ -30,10 +30,10 @@ pub(crate) enum Errand {
     Prepare(LogId, Option<SessionPath>),
     /// Fetch the keys of a channel.
     Keys(ChannelId),
-    /// Bring a channel's key to members that lack it.
-    Repair(ChannelId),
     /// The same, at once: one of them has come.
     KeyCame(ChannelId),
+    /// Bring a channel's key to members that lack it.
+    Repair(ChannelId),
     /// Read this machine's own encryption keys anew.
     Reload,
     /// Renew and announce this machine's encryption key.

@@ -91,26 +91,6 @@ impl Replica {
         .await
     }
 
-    /// Moves a feed's cursor forward.
-    ///
-    /// # Errors
-    /// [`ReplicaError`].
-    pub async fn move_cursor(
-        &self,
-        handle: Name,
-        log: LogId,
-        seq: u64,
-    ) -> Result<(), ReplicaError> {
-        self.call(move |db| {
-            db.prepare_cached(
-                "UPDATE feed SET cursor = max(cursor, ?3) WHERE handle = ?1 AND log = ?2",
-            )?
-            .execute(params![handle.as_str(), log.to_bytes(), int(seq)])
-            .map(drop)
-        })
-        .await
-    }
-
     /// Notes that the model has a message.
     ///
     /// # Errors
