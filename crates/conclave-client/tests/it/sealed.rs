@@ -254,7 +254,7 @@ async fn a_stale_link_leaves_keys_pending_until_a_holder_comes_and_nothing_is_lo
 #[tokio::test]
 async fn whispers_are_sealed_and_both_sides_keep_them() {
     let world = World::start().await;
-    let ((_ada, a, mut a_events), (_bob, b, mut b_events), ops) = both_in_ops(&world).await;
+    let ((_ada, a, mut a_events), (_bob, b, mut b_events), _ops) = both_in_ops(&world).await;
     a.follow_mailbox().await.unwrap();
     b.follow_mailbox().await.unwrap();
     let (to_a, to_b) = (
