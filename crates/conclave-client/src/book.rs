@@ -15,7 +15,7 @@ use conclave_proto::bytes::sha256;
 use conclave_proto::channel_log::{
     Admission, ChannelLog, CtlChange, CtlError, EnvError, Identities, ParsedCtl,
 };
-use conclave_proto::entry::{Entry, EntryBody, Header, Kind, Parsed, Suite};
+use conclave_proto::entry::{Entry, EntryBody, Header, Parsed, Suite};
 use conclave_proto::id::{Blob, ChannelId, Hash, LogId, MsgId, RecipientKeyId, ServerId, UserId};
 use conclave_proto::identity_log::{BadIdentity, IdentityLog};
 use conclave_proto::key::MachineKey;
@@ -554,7 +554,7 @@ impl Verified {
             ts: header.ts,
             hop: header.hop,
             flags: header.flags,
-            kind: number(header.route.kind()),
+            kind: header.route.kind().number(),
             body,
             hash,
         }
@@ -577,15 +577,5 @@ const fn notice_of(error: EnvError) -> NoticeKind {
         EnvError::Channel | EnvError::Frozen | EnvError::Closed | EnvError::NeedIdentity { .. } => {
             NoticeKind::Malformed
         }
-    }
-}
-
-const fn number(kind: Kind) -> u8 {
-    match kind {
-        Kind::Message => 1,
-        Kind::Whisper => 2,
-        Kind::State => 3,
-        Kind::Memory => 4,
-        Kind::Receipt => 5,
     }
 }

@@ -35,6 +35,7 @@ pub struct ChannelKey {
     message: Zeroizing<[u8; 32]>,
     state: Zeroizing<[u8; 32]>,
     memory: Zeroizing<[u8; 32]>,
+    profile: Zeroizing<[u8; 32]>,
     commit: Hash,
 }
 
@@ -140,6 +141,7 @@ impl ChannelKey {
             message: derive(key, place, "msg"),
             state: derive(key, place, "state"),
             memory: derive(key, place, "memory"),
+            profile: derive(key, place, "profile"),
             commit: Hash::new(*derive(key, place, "commit")),
         }
     }
@@ -170,8 +172,8 @@ impl ChannelKey {
         self.commit
     }
 
-    /// Derives a key for another purpose than messages, state and memory; `msg`, `state`, `memory`,
-    /// `bundle`, `prev` and `commit` are taken.
+    /// Derives a key for another purpose than envelopes; `msg`, `state`, `memory`, `profile`, `bundle`,
+    /// `prev` and `commit` are taken.
     fn derive(&self, label: &str) -> Zeroizing<[u8; 32]> {
         derive(&self.key, self.place, label)
     }
@@ -181,6 +183,7 @@ impl ChannelKey {
             Kind::Message => Some(&self.message),
             Kind::State => Some(&self.state),
             Kind::Memory => Some(&self.memory),
+            Kind::Profile => Some(&self.profile),
             Kind::Whisper | Kind::Receipt => None,
         }
     }

@@ -74,6 +74,23 @@ pub enum Kind {
     Memory,
     /// 5: receipts, to one session's mailbox.
     Receipt,
+    /// 6: what a session says of itself in a channel. In no log: the server keeps the newest one.
+    Profile,
+}
+
+impl Kind {
+    /// Returns the number in the header.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Message => 1,
+            Self::Whisper => 2,
+            Self::State => 3,
+            Self::Memory => 4,
+            Self::Receipt => 5,
+            Self::Profile => 6,
+        }
+    }
 }
 
 /// Where an envelope goes inside its log, by kind.
@@ -89,6 +106,8 @@ pub enum Route {
     Memory(MsgId, u8),
     /// Receipts: the recipient, who sent what they are about.
     Receipt(SessionPath),
+    /// A profile: everybody in the channel.
+    Profile,
 }
 
 impl Route {
@@ -101,6 +120,7 @@ impl Route {
             Self::State(..) => Kind::State,
             Self::Memory(..) => Kind::Memory,
             Self::Receipt(_) => Kind::Receipt,
+            Self::Profile => Kind::Profile,
         }
     }
 
@@ -109,13 +129,15 @@ impl Route {
     pub const fn recipient(&self) -> Option<&SessionPath> {
         match self {
             Self::Whisper(path) | Self::Receipt(path) => Some(path),
-            Self::Everyone | Self::State(..) | Self::Memory(..) => None,
+            Self::Everyone | Self::State(..) | Self::Memory(..) | Self::Profile => None,
         }
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
+    /// Returns the route's bytes in the header.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
         match self {
-            Self::Everyone => Vec::new(),
+            Self::Everyone | Self::Profile => Vec::new(),
             Self::Whisper(path) | Self::Receipt(path) => path.to_string().into_bytes(),
             Self::State(slot, expected) => Builder::default()
                 .raw(slot.as_bytes())
@@ -125,7 +147,9 @@ impl Route {
         }
     }
 
-    fn parse(kind: u8, bytes: &[u8]) -> Option<Self> {
+    /// Reads a route's bytes; `kind` is the header's number.
+    #[must_use]
+    pub fn parse(kind: u8, bytes: &[u8]) -> Option<Self> {
         let path = || std::str::from_utf8(bytes).ok()?.parse().ok();
         let mut reader = Reader::new(bytes);
         let route = match kind {
@@ -137,6 +161,7 @@ impl Route {
                 reader.u8().filter(|op| *op <= 1)?,
             ),
             5 => return path().map(Self::Receipt),
+            6 => Self::Profile,
             _ => return None,
         };
         reader.is_empty().then_some(route)
@@ -187,17 +212,10 @@ impl Header {
             Suite::Clear => 0,
             Suite::One => 1,
         };
-        let kind = match self.route.kind() {
-            Kind::Message => 1,
-            Kind::Whisper => 2,
-            Kind::State => 3,
-            Kind::Memory => 4,
-            Kind::Receipt => 5,
-        };
         Builder::default()
             .lp(HEADER_LABEL)
             .u8(suite)
-            .u8(kind)
+            .u8(self.route.kind().number())
             .raw(self.channel.as_bytes())
             .u32(self.epoch)
             .lp(self.sender.to_string().as_bytes())

@@ -23,6 +23,7 @@ pub mod limit;
 pub mod link;
 pub mod name;
 pub mod origin;
+pub mod profile;
 pub mod record;
 pub mod reject;
 pub mod server_connection;

@@ -20,6 +20,20 @@ pub const WRAPS_MAX: usize = 1000;
 pub const HOLDERS_MAX: usize = 500;
 /// How long an announced encryption key may be sealed to at most, in milliseconds (30 days).
 pub const ENCRYPTION_KEY_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+/// The longest key of a state item, in bytes.
+pub const STATE_KEY_BYTES_MAX: usize = 256;
+/// The most tags of a memory item.
+pub const TAGS_MAX: usize = 16;
+/// The longest tag, in bytes.
+pub const TAG_BYTES_MAX: usize = 64;
+/// The most receipts in one entry.
+pub const RECEIPTS_MAX: usize = 256;
+/// The largest sealed profile (its ciphertext), in bytes.
+pub const PROFILE_BYTES_MAX: usize = 4 * 1024;
+/// The most profiles in one answer.
+pub const PROFILES_MAX: usize = 128;
+/// The most readers in one answer to `cursors`.
+pub const CURSORS_MAX: usize = 512;
 /// The most entries in one page or batch.
 pub const PAGE_ENTRIES_MAX: usize = 256;
 /// The most bytes of entries in one page or batch (encoded envelopes, before framing).

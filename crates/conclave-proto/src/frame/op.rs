@@ -39,6 +39,15 @@ wire_enum! {
         WrapFetch(WrapFetch) = "wrap_fetch",
         /// Ask who still lacks a wrap of the channel's newest key. Answer: `missing`.
         WrapMissing(WrapMissing) = "wrap_missing",
+        /// Read a page of the current state and memory items of a channel. Answer: `page`.
+        Items(Read) = "items",
+        /// Ask how far readers have confirmed a log. Answer: `cursors`.
+        Cursors(CursorsOf) = "cursors",
+        /// Say what this session is in a channel; the newest word counts, as long as the session is
+        /// there. Answer: `done`.
+        Profile(ProfilePut) = "profile",
+        /// Ask what the sessions of a channel say of themselves. Answer: `profiles`.
+        Profiles(ProfilesOf) = "profiles",
         /// List the channels the caller may see. Answer: `channels`.
         Channels(Nothing) = "channels",
         /// Find a public or unlisted channel by its exact name. Answer: `channels` with one.
@@ -176,6 +185,32 @@ pub struct Read {
     pub after: u64,
     /// At most so many entries (and at most `PAGE_ENTRIES_MAX`).
     pub limit: u32,
+}
+
+/// See [`Op::Cursors`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CursorsOf {
+    /// A channel one is in, or the mailbox of somebody one may whisper to.
+    pub log: LogId,
+}
+
+/// See [`Op::Profile`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfilePut {
+    /// The channel.
+    pub channel: ChannelId,
+    /// An envelope of kind 6, sealed like a message of the channel; its counter counts nothing.
+    pub env: Envelope,
+}
+
+/// See [`Op::Profiles`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfilesOf {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Start after this session, in the order of paths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<SessionPath>,
 }
 
 /// See [`Op::CtlFetch`].

@@ -2,7 +2,7 @@
 
 use super::op::Nothing;
 use crate::body::Head;
-use crate::entry::Entry;
+use crate::entry::{Entry, Envelope};
 use crate::id::{Blob, ChannelId, Hash, InviteId, SealedKey, UserId};
 use crate::key::HolderKey;
 use crate::name::{Name, SessionPath};
@@ -29,6 +29,10 @@ wire_enum! {
         Wraps(Wraps) = "wraps",
         /// Who lacks a wrap.
         Missing(Missing) = "missing",
+        /// How far readers are.
+        Cursors(Cursors) = "cursors",
+        /// What sessions say of themselves.
+        Profiles(Profiles) = "profiles",
         /// Channels.
         Channels(Channels) = "channels",
         /// A user.
@@ -138,6 +142,46 @@ pub struct Missing {
     pub e: u32,
     /// Machines of members, and owner keys of theirs that announced a key, without a wrap of it.
     pub holders: Vec<HolderKey>,
+}
+
+/// See [`Reply::Cursors`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursors {
+    /// The newest seq of the log.
+    pub head: u64,
+    /// The oldest message still kept.
+    pub oldest: u64,
+    /// Who has confirmed something, at most `CURSORS_MAX`: those that are there first, then by path.
+    pub readers: Vec<Reader>,
+}
+
+/// How far one session has confirmed a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reader {
+    /// Which.
+    pub path: SessionPath,
+    /// It has everything up to here on its machine.
+    pub seq: u64,
+}
+
+/// See [`Reply::Profiles`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profiles {
+    /// One of each session that said something and is there, in the order of paths, at most
+    /// `PROFILES_MAX`.
+    pub profiles: Vec<ProfileOf>,
+    /// Whether there are more after the last one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+}
+
+/// What one session says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileOf {
+    /// Which.
+    pub path: SessionPath,
+    /// Its words, as it sealed them.
+    pub env: Envelope,
 }
 
 /// See [`Reply::Channels`].

@@ -99,6 +99,12 @@ impl HubState {
                 }));
                 return Ok(());
             }
+            Op::Items(_) | Op::Cursors(_) | Op::Profile(_) | Op::Profiles(_) => {
+                return Err(Reject::new(
+                    Code::UnknownOp,
+                    "this server does not know that",
+                ));
+            }
             Op::Append(_)
             | Op::CtlAppend(_)
             | Op::IdentAppend(_)

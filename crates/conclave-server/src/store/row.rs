@@ -65,7 +65,7 @@ pub fn key(header: &Header) -> Option<Vec<u8>> {
             let user = header.sender.user.as_str().as_bytes();
             Some([item.as_bytes(), &b":"[..], user].concat())
         }
-        Route::Everyone | Route::Whisper(_) | Route::Receipt(_) => None,
+        Route::Everyone | Route::Whisper(_) | Route::Receipt(_) | Route::Profile => None,
     }
 }
 

@@ -127,7 +127,11 @@ impl Script {
             Op::Who(_) => Outcome::Ok(Reply::Sessions(Sessions {
                 sessions: Vec::new(),
             })),
-            Op::FindChannel(_)
+            Op::Items(_)
+            | Op::Cursors(_)
+            | Op::Profile(_)
+            | Op::Profiles(_)
+            | Op::FindChannel(_)
             | Op::KickSession(_)
             | Op::EnrolOpen(_)
             | Op::Admin(_)
