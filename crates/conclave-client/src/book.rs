@@ -15,7 +15,7 @@ use conclave_proto::bytes::sha256;
 use conclave_proto::channel_log::{
     Admission, ChannelLog, CtlChange, CtlError, EnvError, Identities, ParsedCtl,
 };
-use conclave_proto::entry::{Entry, EntryBody, Header, Parsed, Suite};
+use conclave_proto::entry::{Entry, EntryBody, Header, Kind, Parsed, Route, Suite};
 use conclave_proto::id::{Blob, ChannelId, Hash, LogId, MsgId, RecipientKeyId, ServerId, UserId};
 use conclave_proto::identity_log::{BadIdentity, IdentityLog};
 use conclave_proto::key::MachineKey;
@@ -52,8 +52,8 @@ pub struct Verified {
     pub hop: u8,
     /// The header's flags.
     pub flags: u8,
-    /// The header's kind, as its number: 1 message, 2 whisper, …
-    pub kind: u8,
+    /// Where it goes inside its log; says what it is.
+    pub route: Route,
     /// What it says.
     pub body: Body,
     /// The hash of the envelope.
@@ -531,6 +531,12 @@ fn believe(log: LogId, user: UserId, entry: &Entry, parsed: &Parsed, opened: &Op
 }
 
 impl Verified {
+    /// Returns whether somebody says something in it, to a channel or a session.
+    #[must_use]
+    pub const fn is_message(&self) -> bool {
+        matches!(self.route.kind(), Kind::Message | Kind::Whisper)
+    }
+
     /// Puts a message together.
     #[must_use]
     pub fn new(
@@ -554,7 +560,7 @@ impl Verified {
             ts: header.ts,
             hop: header.hop,
             flags: header.flags,
-            kind: header.route.kind().number(),
+            route: header.route.clone(),
             body,
             hash,
         }

@@ -4,8 +4,8 @@
 //! retry sends the same bytes. Only an explicit refusal makes it seal again. One draft a log is in
 //! flight at a time, so that a refusal never leaves later counters hanging.
 
+use conclave_proto::entry::Route;
 use conclave_proto::id::{Blob, LogId, MsgId};
-use conclave_proto::name::SessionPath;
 use conclave_proto::time::UnixMs;
 
 /// How long a draft may wait, in milliseconds; then its sender is told.
@@ -20,8 +20,8 @@ pub(crate) struct Draft {
     pub(crate) id: MsgId,
     /// To which log.
     pub(crate) log: LogId,
-    /// The recipient, if it is a whisper.
-    pub(crate) to: Option<SessionPath>,
+    /// Where in it.
+    pub(crate) route: Route,
     /// What it says.
     pub(crate) body: Blob,
     /// Its causal depth.
@@ -30,6 +30,16 @@ pub(crate) struct Draft {
     pub(crate) flags: u8,
     /// When it was made.
     pub(crate) created: UnixMs,
+    /// When it is given up, and its sender told.
+    pub(crate) until: UnixMs,
     /// The exact bytes on the wire, once they exist: a CBOR envelope.
     pub(crate) sealed: Option<Vec<u8>>,
+}
+
+impl Draft {
+    /// Returns whether it is worth nothing later: what waits for a day may also come a day late, but a
+    /// claim may not.
+    pub(crate) const fn is_brief(&self) -> bool {
+        self.until.since(self.created) < KEEP_MS
+    }
 }

@@ -215,8 +215,29 @@ fn connect(path: &Path) -> Result<Connection, ReplicaError> {
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "NORMAL")?;
     db.pragma_update(None, "cache_size", -512)?;
-    db.execute_batch(include_str!("schema.sql"))?;
+    let tx = db.transaction()?;
+    tx.execute_batch(include_str!("schema.sql"))?;
+    migrate(&tx)?;
+    tx.commit()?;
     Ok(db)
+}
+
+/// Brings a replica of an older version up to this one's form.
+fn migrate(db: &Connection) -> Result<(), rusqlite::Error> {
+    let routed = "SELECT 1 FROM pragma_table_info('message') WHERE name = 'route'";
+    if !db.prepare(routed)?.exists([])? {
+        db.execute_batch("ALTER TABLE message ADD COLUMN route BLOB NOT NULL DEFAULT x''")?;
+    }
+    let queued = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'outbox'";
+    if db.prepare(queued)?.exists([])? {
+        db.execute_batch(
+            "INSERT OR IGNORE INTO draft (handle, id, log, kind, route, body, hop, flags, created, until, sealed)
+               SELECT handle, id, log, iif(route IS NULL, 1, 2), CAST(coalesce(route, '') AS BLOB), body,
+                 hop, flags, created, created + 86400000, sealed FROM outbox ORDER BY n;
+             DROP TABLE outbox",
+        )?;
+    }
+    Ok(())
 }
 
 fn int(value: u64) -> i64 {

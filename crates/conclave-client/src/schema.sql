@@ -44,6 +44,7 @@ CREATE TABLE IF NOT EXISTS message (
     kind INTEGER NOT NULL,
     body BLOB NOT NULL,
     hash BLOB NOT NULL,
+    route BLOB NOT NULL DEFAULT x'',
     PRIMARY KEY (log, seq)
 );
 CREATE UNIQUE INDEX IF NOT EXISTS message_id ON message (log, id);
@@ -64,17 +65,21 @@ CREATE TABLE IF NOT EXISTS shown (
 ) WITHOUT ROWID;
 -- From which seq on a channel's entries are held without holes, up to the newest cursor.
 CREATE TABLE IF NOT EXISTS held (log BLOB PRIMARY KEY, first INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS outbox (
+-- What waits to be sent: see outbox.rs. Several logs may get the same words under one id.
+CREATE TABLE IF NOT EXISTS draft (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
     handle TEXT NOT NULL,
-    id BLOB NOT NULL UNIQUE,
+    id BLOB NOT NULL,
     log BLOB NOT NULL,
-    route TEXT,
+    kind INTEGER NOT NULL,
+    route BLOB NOT NULL,
     body BLOB NOT NULL,
     hop INTEGER NOT NULL,
     flags INTEGER NOT NULL,
     created INTEGER NOT NULL,
-    sealed BLOB
+    until INTEGER NOT NULL,
+    sealed BLOB,
+    UNIQUE (id, log)
 );
 -- Keys of channels (mode e2e), one an epoch; each is the one its record commits to.
 CREATE TABLE IF NOT EXISTS channel_key (

@@ -178,10 +178,15 @@ impl Client {
 
     async fn read_last(&self, tip: &ChannelLog, max: u32) -> Result<Vec<Verified>, ClientError> {
         let head = self.head(LogId::Channel(*tip.id())).await?;
-        // Control records lie among the messages: look a little further back, and once far back.
+        // Control records and items lie among the messages: look a little further back, then far back.
         let (wide, most) = (u64::from(max), to_usize(max));
         let mut found = Vec::new();
-        for reach in [wide + 16, wide.saturating_mul(4) + 256] {
+        let reaches = [
+            wide + 16,
+            wide.saturating_mul(4) + 256,
+            wide.saturating_mul(16) + 4_096,
+        ];
+        for reach in reaches {
             let after = head.saturating_sub(reach);
             found = self.read(tip, after, HISTORY_MAX).await?;
             if found.len() >= most || after == 0 {
@@ -218,7 +223,8 @@ impl Client {
                 .map_or(after, |entry| entry.seq.saturating_sub(1));
             let records = self.replica().ctl(log, first).await?;
             let state = self.with(move |core| core.book.rebuild(&records)).await??;
-            found.extend(self.verify(channel, state, page.entries).await?);
+            let verified = self.verify(channel, state, page.entries).await?;
+            found.extend(verified.into_iter().filter(Verified::is_message));
             after = page.next;
             if last {
                 break;
@@ -338,7 +344,7 @@ impl Client {
 
     async fn present(&self, found: Vec<Verified>) -> Result<Vec<VerifiedMessage>, ClientError> {
         self.with(move |core| {
-            let messages = found.into_iter().filter(|m| m.kind <= 2);
+            let messages = found.into_iter().filter(Verified::is_message);
             messages.map(|m| core.present(m, Age::History)).collect()
         })
         .await

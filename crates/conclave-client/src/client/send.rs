@@ -4,10 +4,10 @@ use super::{Client, random};
 use crate::core::Command;
 use crate::core::sending::Order;
 use crate::error::ClientError;
-use crate::outbox::Draft;
+use crate::outbox::{Draft, KEEP_MS};
 use conclave_proto::body::Body;
-use conclave_proto::entry::FLAG_HUMAN;
-use conclave_proto::id::{ChannelId, LogId, MailboxId, MsgId};
+use conclave_proto::entry::{FLAG_HUMAN, Route};
+use conclave_proto::id::{Blob, ChannelId, LogId, MailboxId, MsgId};
 use conclave_proto::name::SessionPath;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
@@ -37,6 +37,44 @@ pub struct SendReport {
     pub stored: Option<(u64, UnixMs)>,
 }
 
+/// An entry to be said.
+pub(crate) struct Post {
+    pub(crate) id: MsgId,
+    pub(crate) log: LogId,
+    pub(crate) route: Route,
+    pub(crate) body: Blob,
+    pub(crate) hop: u8,
+    pub(crate) flags: u8,
+    /// How long it may wait in the outbox.
+    pub(crate) keep_ms: u64,
+}
+
+impl Post {
+    /// Makes one that nobody else caused and that may wait for a day.
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`] if a part of the body is beyond its bound.
+    pub(crate) fn new(
+        id: MsgId,
+        log: LogId,
+        route: Route,
+        body: &Body,
+    ) -> Result<Self, ClientError> {
+        let body = body
+            .to_bytes()
+            .map_err(|e| Reject::new(Code::TooLarge, e.to_string()))?;
+        Ok(Self {
+            id,
+            log,
+            route,
+            body,
+            hop: 0,
+            flags: 0,
+            keep_ms: KEEP_MS,
+        })
+    }
+}
+
 impl Client {
     /// Says something. It is on this machine's disk before it is sent, and stays there until the
     /// server has it on its own; after ten seconds this returns all the same.
@@ -50,51 +88,74 @@ impl Client {
         hop: u8,
         human: bool,
     ) -> Result<SendReport, ClientError> {
-        let bytes = body
-            .to_bytes()
-            .map_err(|e| Reject::new(Code::TooLarge, e.to_string()))?;
-        let (log, to) = match target {
-            Target::Channel(id) => (LogId::Channel(id), None),
-            Target::Session(path) => {
-                let user = self.find_user(&path.user).await?;
-                (LogId::Mailbox(MailboxId::of(&user, &path)), Some(path))
-            }
-        };
         let id = MsgId::new(random()?);
+        self.send_as(id, target, body, hop, human).await
+    }
+
+    /// Says something under an id that the caller drew: the same words to several places have the same.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn send_as(
+        &self,
+        id: MsgId,
+        target: Target,
+        body: &Body,
+        hop: u8,
+        human: bool,
+    ) -> Result<SendReport, ClientError> {
+        let (log, route) = match target {
+            Target::Channel(id) => (LogId::Channel(id), Route::Everyone),
+            Target::Session(path) => (self.mailbox_of(&path).await?, Route::Whisper(path)),
+        };
+        let mut post = Post::new(id, log, route, body)?;
+        post.hop = hop;
+        post.flags = if human { FLAG_HUMAN } else { 0 };
+        self.post(post).await
+    }
+
+    /// Returns the mailbox of a session.
+    pub(crate) async fn mailbox_of(&self, path: &SessionPath) -> Result<LogId, ClientError> {
+        let user = self.find_user(&path.user).await?;
+        Ok(LogId::Mailbox(MailboxId::of(&user, path)))
+    }
+
+    /// Hands an entry to the outbox and waits for what becomes of it. What is worth nothing later fails
+    /// with [`Code::Timeout`] instead of waiting in the outbox.
+    pub(crate) async fn post(&self, post: Post) -> Result<SendReport, ClientError> {
+        let Post { id, log, .. } = post;
+        let created = crate::link::wall();
         let draft = Draft {
             n: 0,
             id,
             log,
-            to,
-            body: bytes,
-            hop,
-            flags: if human { FLAG_HUMAN } else { 0 },
-            created: crate::link::wall(),
+            route: post.route,
+            body: post.body,
+            hop: post.hop,
+            flags: post.flags,
+            created,
+            until: created.plus(post.keep_ms),
             sealed: None,
         };
+        let brief = draft.is_brief();
         let (told, answer) = oneshot::channel();
         self.command(Command::Send(Box::new(Order { draft, told })))
             .await?;
-        match tokio::time::timeout(WAIT, answer).await {
-            Ok(Ok(Ok(done))) => Ok(SendReport {
-                id,
-                log,
-                stored: Some((done.seq, done.at)),
-            }),
-            Ok(Ok(Err(reject))) => Err(reject.into()),
+        let answer = tokio::time::timeout(WAIT, answer).await;
+        let stored = match answer {
+            Ok(Ok(Ok(done))) => Some((done.seq, done.at)),
+            Ok(Ok(Err(reject))) => return Err(reject.into()),
             // The session ended, or another process of this handle took it over: nothing is lost.
-            Ok(Err(_)) if self.replica().is_drafted(id).await? => Ok(SendReport {
-                id,
-                log,
-                stored: None,
-            }),
-            Ok(Err(_)) => Err(ClientError::Closed),
-            Err(_) => Ok(SendReport {
-                id,
-                log,
-                stored: None,
-            }),
-        }
+            Ok(Err(_)) if !self.replica().is_drafted(id, log).await? => {
+                return Err(ClientError::Closed);
+            }
+            Ok(Err(_)) | Err(_) if brief => {
+                let text = "the server did not answer in time; whether it was written is not known";
+                return Err(Reject::new(Code::Timeout, text).into());
+            }
+            Ok(Err(_)) | Err(_) => None,
+        };
+        Ok(SendReport { id, log, stored })
     }
 
     /// Returns which handles of this machine have something left to send here, and how much.

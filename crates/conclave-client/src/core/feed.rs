@@ -320,7 +320,7 @@ impl Core {
                 }
             })
             .or_insert(seen);
-        if m.kind <= 2 && !self.is_own(&m.sender) {
+        if m.is_message() && !self.is_own(&m.sender) {
             // Both by the server's clock: what was stored before this connection came was missed.
             let live = self.ready.as_ref().is_none_or(|ready| m.at >= ready.at);
             let age = if live { Age::Live } else { Age::History };

@@ -7,7 +7,7 @@ use conclave_e2ee::encryption_secret::key_id;
 use conclave_e2ee::{ChannelKey, whisper};
 use conclave_proto::body::{BadBody, Body};
 use conclave_proto::channel_log::{ChannelLog, Identities as _, Mode};
-use conclave_proto::entry::{Envelope, Header, Route, Suite};
+use conclave_proto::entry::{Envelope, Header, Suite};
 use conclave_proto::frame::Ready;
 use conclave_proto::id::{Blob, ChannelId, LogId, RecipientKeyId};
 use conclave_proto::identity_log::IdentityLog;
@@ -68,7 +68,7 @@ impl Core {
             return Sealing::Prepare;
         };
         let draft = draft.clone();
-        let scope = match self.scope(log, draft.to.as_ref(), now) {
+        let scope = match self.scope(log, draft.route.recipient(), now) {
             Ok(Some(scope)) => scope,
             Ok(None) => return Sealing::Prepare,
             Err(reject) => return Sealing::Never(reject),
@@ -83,7 +83,7 @@ impl Core {
             ctr,
             msg_id: draft.id,
             ts: now,
-            route: draft.to.clone().map_or(Route::Everyone, Route::Whisper),
+            route: draft.route.clone(),
             recipient_key: scope.recipient(),
             hop: draft.hop,
             flags: draft.flags,

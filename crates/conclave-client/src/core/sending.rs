@@ -7,10 +7,10 @@ use crate::book::Verified;
 use crate::client::random;
 use crate::error::ClientError;
 use crate::event::{Event, Notice, NoticeKind};
-use crate::outbox::{Draft, KEEP_MS};
+use crate::outbox::Draft;
 use conclave_proto::body::Body;
 use conclave_proto::codec;
-use conclave_proto::entry::{Entry, EntryBody, Envelope, Header};
+use conclave_proto::entry::{Entry, EntryBody, Envelope, Header, Kind, Route};
 use conclave_proto::frame::op::Append;
 use conclave_proto::frame::reply::Appended;
 use conclave_proto::frame::{Op, Reply};
@@ -175,14 +175,16 @@ impl Core {
         let Some(parcel) = lane.queue.front_mut() else {
             return;
         };
-        if parcel.draft.sealed.is_none() {
-            if self.driver.now().wall.since(parcel.draft.created) >= KEEP_MS {
-                let reject = Reject::new(Code::Timeout, "it waited for a day");
-                self.finish(log, Err(reject)).await;
-                return Box::pin(self.send_next(log)).await;
-            }
+        // What was sealed may have arrived: it is sent until that is known, unless it may not come late.
+        let open = parcel.draft.sealed.is_none();
+        if (open || parcel.draft.is_brief()) && self.driver.now().wall >= parcel.draft.until {
+            let reject = Reject::new(Code::Timeout, "it waited for too long");
+            self.finish(log, Err(reject)).await;
+            return Box::pin(self.send_next(log)).await;
+        }
+        if open {
             let (ctr, stale) = (lane.next_ctr.unwrap_or(1), lane.stale);
-            let to = parcel.draft.to.clone();
+            let to = parcel.draft.route.recipient().cloned();
             let sealing = match stale {
                 true => Sealing::Prepare,
                 false => self.outbox_seal(&ready, log, ctr),
@@ -383,14 +385,18 @@ impl Core {
         }));
     }
 
-    /// Keeps a copy of a whisper that was sent: nobody but its recipient could open it again.
+    /// Keeps a copy of what was sent: nobody but its recipient could open a whisper again, and who has
+    /// written an item reads what it wrote.
     async fn keep_own(&mut self, log: LogId, Appended { seq, at, .. }: Appended) {
         let me = self.me;
         let Some(Parcel { draft, .. }) = self.outbox.front(log) else {
             return;
         };
         let env = draft.sealed.as_deref().map(codec::from_cbor::<Envelope>);
-        let (Some(_), Some(Ok(env)), Ok(body)) = (&draft.to, env, Body::parse(&draft.body)) else {
+        if draft.route == Route::Everyone {
+            return;
+        }
+        let (Some(Ok(env)), Ok(body)) = (env, Body::parse(&draft.body)) else {
             return;
         };
         let Some(header) = Header::parse(&env.header) else {
@@ -405,7 +411,7 @@ impl Core {
         };
         let own = Verified::new(log, me, &entry, &header, body, hash);
         if let Err(error) = self.replica.keep_message(own).await {
-            tracing::warn!(%error, "no copy of a whisper was kept");
+            tracing::warn!(%error, "no copy of what was sent was kept");
         }
     }
 
@@ -424,7 +430,11 @@ impl Core {
             Some(told) => told.send(end).err(),
             None => Some(end),
         };
-        if let Some(Err(reject)) = unheard {
+        // Who waited for something brief was told that it is not known.
+        if let Some(Err(reject)) = unheard
+            && !parcel.draft.is_brief()
+            && parcel.draft.route.kind() != Kind::Receipt
+        {
             let text = format!("message {} was not sent: {}", parcel.draft.id, reject.code);
             let kind = NoticeKind::NotSent;
             self.tell(Event::Notice(Notice {
@@ -480,7 +490,7 @@ impl Lane {
         }
         let waited_for = parcel.told.as_ref().is_some_and(|told| !told.is_closed());
         let passing = is_passing(&reject.code);
-        let fresh = wall.since(parcel.draft.created) < KEEP_MS;
+        let fresh = wall < parcel.draft.until;
         if passing && !waited_for && fresh {
             let rest = reject.retry_after_ms.unwrap_or(REST_MS);
             self.not_before = Some(now.plus(rest));

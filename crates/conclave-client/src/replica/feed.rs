@@ -2,8 +2,9 @@
 
 use super::{Replica, ReplicaError, blob, int, uint};
 use crate::outbox::Draft;
+use conclave_proto::entry::Route;
 use conclave_proto::id::{LogId, MsgId};
-use conclave_proto::name::{Name, SessionPath};
+use conclave_proto::name::Name;
 use conclave_proto::time::UnixMs;
 use rusqlite::{OptionalExtension as _, params};
 
@@ -116,18 +117,20 @@ impl Replica {
     pub(crate) async fn put_draft(&self, handle: Name, draft: Draft) -> Result<i64, ReplicaError> {
         self.call(move |db| {
             db.prepare_cached(
-                "INSERT INTO outbox (handle, id, log, route, body, hop, flags, created)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT INTO draft (handle, id, log, kind, route, body, hop, flags, created, until)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )?
             .execute(params![
                 handle.as_str(),
                 draft.id.as_bytes(),
                 draft.log.to_bytes(),
-                draft.to.as_ref().map(ToString::to_string),
+                draft.route.kind().number(),
+                draft.route.to_bytes(),
                 draft.body.as_slice(),
                 draft.hop,
                 draft.flags,
                 int(draft.created.0),
+                int(draft.until.0),
             ])?;
             Ok(db.last_insert_rowid())
         })
@@ -140,7 +143,7 @@ impl Replica {
     /// [`ReplicaError`].
     pub(crate) async fn unseal(&self, n: i64, refused: Vec<u8>) -> Result<(), ReplicaError> {
         self.call(move |db| {
-            db.prepare_cached("UPDATE outbox SET sealed = NULL WHERE n = ?1 AND sealed = ?2")?
+            db.prepare_cached("UPDATE draft SET sealed = NULL WHERE n = ?1 AND sealed = ?2")?
                 .execute(params![n, refused])
                 .map(drop)
         })
@@ -159,10 +162,10 @@ impl Replica {
     ) -> Result<Option<Vec<u8>>, ReplicaError> {
         self.call(move |db| {
             let tx = db.transaction()?;
-            tx.prepare_cached("UPDATE outbox SET sealed = ?2 WHERE n = ?1 AND sealed IS NULL")?
+            tx.prepare_cached("UPDATE draft SET sealed = ?2 WHERE n = ?1 AND sealed IS NULL")?
                 .execute(params![n, sealed])?;
             let kept = tx
-                .prepare_cached("SELECT sealed FROM outbox WHERE n = ?1")?
+                .prepare_cached("SELECT sealed FROM draft WHERE n = ?1")?
                 .query_row([n], |r| r.get(0))
                 .optional()?;
             tx.commit()?;
@@ -175,10 +178,10 @@ impl Replica {
     ///
     /// # Errors
     /// [`ReplicaError`].
-    pub(crate) async fn is_drafted(&self, id: MsgId) -> Result<bool, ReplicaError> {
+    pub(crate) async fn is_drafted(&self, id: MsgId, log: LogId) -> Result<bool, ReplicaError> {
         self.call(move |db| {
-            db.prepare_cached("SELECT 1 FROM outbox WHERE id = ?1")?
-                .exists([id.as_bytes()])
+            db.prepare_cached("SELECT 1 FROM draft WHERE id = ?1 AND log = ?2")?
+                .exists(params![id.as_bytes(), log.to_bytes()])
         })
         .await
     }
@@ -189,7 +192,7 @@ impl Replica {
     /// [`ReplicaError`].
     pub(crate) async fn drop_draft(&self, n: i64) -> Result<(), ReplicaError> {
         self.call(move |db| {
-            db.prepare_cached("DELETE FROM outbox WHERE n = ?1")?
+            db.prepare_cached("DELETE FROM draft WHERE n = ?1")?
                 .execute([n])
                 .map(drop)
         })
@@ -203,7 +206,7 @@ impl Replica {
     pub(crate) async fn drafts(&self, handle: Name) -> Result<Vec<Draft>, ReplicaError> {
         self.call(move |db| {
             let mut query = db.prepare_cached(
-                "SELECT n, id, log, route, body, hop, flags, created, sealed FROM outbox
+                "SELECT n, id, log, kind, route, body, hop, flags, created, until, sealed FROM draft
                  WHERE handle = ?1 ORDER BY n",
             )?;
             let mut rows = query.query([handle.as_str()])?;
@@ -212,17 +215,20 @@ impl Replica {
                 let Some(log) = LogId::from_slice(r.get_ref(2)?.as_blob()?) else {
                     continue;
                 };
-                let to: Option<String> = r.get(3)?;
+                let Some(route) = Route::parse(r.get(3)?, r.get_ref(4)?.as_blob()?) else {
+                    continue;
+                };
                 drafts.push(Draft {
                     n: r.get(0)?,
                     id: MsgId::new(r.get(1)?),
                     log,
-                    to: to.and_then(|text| text.parse::<SessionPath>().ok()),
-                    body: blob(r.get(4)?),
-                    hop: r.get(5)?,
-                    flags: r.get(6)?,
-                    created: UnixMs(uint(r.get(7)?)),
-                    sealed: r.get::<_, Option<Vec<u8>>>(8)?,
+                    route,
+                    body: blob(r.get(5)?),
+                    hop: r.get(6)?,
+                    flags: r.get(7)?,
+                    created: UnixMs(uint(r.get(8)?)),
+                    until: UnixMs(uint(r.get(9)?)),
+                    sealed: r.get::<_, Option<Vec<u8>>>(10)?,
                 });
             }
             Ok(drafts)
@@ -236,7 +242,7 @@ impl Replica {
     /// [`ReplicaError`].
     pub async fn waiting(&self) -> Result<Vec<(String, u64)>, ReplicaError> {
         self.call(|db| {
-            let sql = "SELECT handle, count(*) FROM outbox GROUP BY handle ORDER BY handle";
+            let sql = "SELECT handle, count(*) FROM draft GROUP BY handle ORDER BY handle";
             let mut query = db.prepare_cached(sql)?;
             let rows = query.query_map([], |r| Ok((r.get(0)?, uint(r.get(1)?))))?;
             rows.collect()

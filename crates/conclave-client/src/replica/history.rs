@@ -3,6 +3,7 @@
 use super::{Begun, Replica, ReplicaError, blob, chain, int, uint, user};
 use crate::book::Verified;
 use conclave_proto::body::{Body, Head};
+use conclave_proto::entry::Route;
 use conclave_proto::id::{Blob, Hash, LogId, MsgId};
 use conclave_proto::key::MachineKey;
 use conclave_proto::name::Name;
@@ -10,7 +11,7 @@ use conclave_proto::time::UnixMs;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 const COLUMNS: &str =
-    "log, seq, at, id, sender, user, key, sid, ctr, ts, hop, flags, kind, body, hash";
+    "log, seq, at, id, sender, user, key, sid, ctr, ts, hop, flags, kind, body, hash, route";
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,7 +218,7 @@ impl Replica {
 fn insert(db: &Connection, m: &Verified) -> Result<bool, rusqlite::Error> {
     let body = m.body.to_bytes().unwrap_or_default();
     db.prepare_cached(
-        "INSERT OR IGNORE INTO message VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)",
+        "INSERT OR IGNORE INTO message VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)",
     )?
     .execute(params![
         m.log.to_bytes(),
@@ -232,9 +233,10 @@ fn insert(db: &Connection, m: &Verified) -> Result<bool, rusqlite::Error> {
         int(m.ts.0),
         m.hop,
         m.flags,
-        m.kind,
+        m.route.kind().number(),
         body.as_slice(),
         m.hash.as_bytes(),
+        m.route.to_bytes(),
     ])
     .map(|rows| rows > 0)
 }
@@ -330,6 +332,9 @@ fn read(r: &Row<'_>) -> Result<Option<Verified>, rusqlite::Error> {
     let Ok(body) = Body::parse(&blob(r.get(13)?)) else {
         return Ok(None);
     };
+    let Some(route) = Route::parse(r.get(12)?, r.get_ref(15)?.as_blob()?) else {
+        return Ok(None);
+    };
     Ok(Some(Verified {
         log,
         seq: uint(r.get(1)?),
@@ -343,7 +348,7 @@ fn read(r: &Row<'_>) -> Result<Option<Verified>, rusqlite::Error> {
         ts: UnixMs(uint(r.get(9)?)),
         hop: r.get(10)?,
         flags: r.get(11)?,
-        kind: r.get(12)?,
+        route,
         body,
         hash: Hash::new(r.get(14)?),
     }))

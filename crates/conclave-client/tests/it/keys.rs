@@ -242,7 +242,7 @@ fn wait_an_hour(machine: &Machine) {
     let file = machine.home.server_dir(&id).join("replica.sqlite");
     let db = rusqlite::Connection::open(file).unwrap();
     db.busy_timeout(SOON).unwrap();
-    let sql = "UPDATE outbox SET created = created - 3600000";
+    let sql = "UPDATE draft SET created = created - 3600000";
     assert_eq!(db.execute(sql, []).unwrap(), 1);
 }
 
