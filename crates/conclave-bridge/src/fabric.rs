@@ -2,6 +2,10 @@
 //!
 //! [`crate::remote`] implements it over the client; nothing here decides anything.
 
+mod delivery;
+mod items;
+mod peers;
+
 use crate::policy::{Lowered, Policy};
 use crate::state::{Age, Message};
 use crate::tool::args::Object;
@@ -9,6 +13,9 @@ use conclave_proto::channel_log::{Mode, Role, Visibility};
 use conclave_proto::id::{ChannelId, InviteId, LogId, MsgId, ServerId};
 use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::reject::Reject;
+pub use delivery::Delivery;
+pub use items::Items;
+pub use peers::Peers;
 use std::pin::Pin;
 
 /// A result that takes its time. It holds no reference to what made it.
@@ -148,7 +155,7 @@ pub enum Act {
 }
 
 /// One server, as a session uses it.
-pub trait Fabric: Send {
+pub trait Fabric: Peers + Items + Delivery {
     /// Returns what is known now, without waiting.
     fn view(&self) -> ServerView;
     /// Lists public channels.

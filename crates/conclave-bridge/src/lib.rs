@@ -19,9 +19,8 @@ pub mod state;
 pub mod tool;
 pub mod trust;
 
-use conclave_proto::name::Name;
 pub use open::BridgeConfig;
-use session::Opener;
+use session::{Opener, Setup};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
@@ -41,17 +40,17 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`]. Whatever is wrong with a server is told by the tools instead.
 pub async fn run(config: BridgeConfig) -> Result<(), StartError> {
-    let home = config.channels.first().cloned();
-    run_stdio(home, config.opener()).await
+    let setup = config.setup();
+    run_stdio(setup, config.opener()).await
 }
 
 /// Runs a session for the host on `input` and `output` until either ends or `closed` is cancelled.
-/// `home` is the home channel. `initialize` is answered before `opener` runs.
+/// `initialize` is answered before `opener` runs.
 ///
 /// # Errors
 /// [`StartError::Random`].
 pub async fn run_with<R, W>(
-    home: Option<Name>,
+    setup: Setup,
     opener: Opener,
     input: R,
     output: W,
@@ -64,7 +63,7 @@ where
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(StartError::Random)?;
     let host = mcp::serve(input, output, closed);
-    session::run(host, home, opener, seed).await;
+    session::run(host, setup, opener, seed).await;
     Ok(())
 }
 
@@ -75,7 +74,7 @@ where
 ///
 /// # Errors
 /// [`StartError`].
-pub async fn run_stdio(home: Option<Name>, opener: Opener) -> Result<(), StartError> {
+pub async fn run_stdio(setup: Setup, opener: Opener) -> Result<(), StartError> {
     let closed = CancellationToken::new();
     let ending = closed.clone();
     #[cfg(unix)]
@@ -97,5 +96,5 @@ pub async fn run_stdio(home: Option<Name>, opener: Opener) -> Result<(), StartEr
         ending.cancel();
     });
     let (input, output) = rmcp::transport::io::stdio_pipes();
-    run_with(home, opener, input, output, closed).await
+    run_with(setup, opener, input, output, closed).await
 }

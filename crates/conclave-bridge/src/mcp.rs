@@ -218,7 +218,7 @@ impl ServerHandler for Handler {
 /// Describes one tool to the host.
 fn describe(tool: &'static tool::Tool) -> Tool {
     let mut described = Tool::new(tool.name, tool.about, Arc::new(tool.schema()));
-    if tool.core {
+    if tool.eager {
         let meta = Map::from_iter([("anthropic/alwaysLoad".to_owned(), true.into())]);
         described.meta = Some(MetaObject(meta));
     }

@@ -3,8 +3,9 @@
 
 use crate::fabric::{Event, Fabric};
 use crate::remote::{Parts, Remote};
-use crate::session::Opener;
+use crate::session::{Opener, Setup};
 use crate::state::HomeId;
+use crate::tool::Sets;
 use conclave_client::client::{Client, Session};
 use conclave_client::error::ClientError;
 use conclave_client::home::{Home, Profile};
@@ -34,9 +35,20 @@ pub struct BridgeConfig {
     pub pinned: bool,
     /// Program and version.
     pub agent: String,
+    /// The toolsets on offer.
+    pub sets: Sets,
 }
 
 impl BridgeConfig {
+    /// Returns what the user chose for the session itself.
+    #[must_use]
+    pub fn setup(&self) -> Setup {
+        Setup {
+            channel: self.channels.first().cloned(),
+            sets: self.sets,
+        }
+    }
+
     /// Returns what opens the servers when the host is ready.
     #[must_use]
     pub fn opener(self) -> Opener {

@@ -1,8 +1,11 @@
 //! A real server behind [`Fabric`]: the client's handle, the policy's files, and a snapshot of what is
 //! known, which the tasks in `watch` keep.
 
+mod delivery;
+mod items;
 mod moderate;
 mod notice;
+mod peers;
 mod watch;
 
 use crate::fabric::{

@@ -12,7 +12,7 @@ use crate::mcp::{Command, Host, Push};
 use crate::policy::Levels;
 use crate::state::{Age, Home, HomeId, Input, Output, State, UNREAD_MAX};
 use crate::tool::answer::{ANSWER_BYTES_MAX, Answer, Failure};
-use crate::tool::{self, Reply, Step};
+use crate::tool::{self, Reply, Sets, Step};
 use conclave_proto::channel_log::Role;
 use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
@@ -40,14 +40,23 @@ pub type Opener = Box<dyn Fn(mpsc::Sender<(HomeId, Event)>) -> Later<Vec<Box<dyn
 /// What a tool call continues with when its slow part is over.
 pub type Finish = Box<dyn FnOnce(&mut Session, Now) -> Result<Answer, Failure> + Send>;
 
+/// What the user chose for a session.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// The home channel.
+    pub channel: Option<Name>,
+    /// The toolsets.
+    pub sets: Sets,
+}
+
 /// Runs a session until the host goes.
-pub async fn run(host: Host, channel: Option<Name>, opener: Opener, seed: [u8; 32]) {
+pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
     let (events_in, mut events) = mpsc::channel(EVENTS);
     let start = Instant::now();
     let mut session = Session {
         start,
-        home_channel: channel,
-        state: State::new(now(start), seed),
+        home_channel: setup.channel,
+        state: State::new(now(start), seed, setup.sets),
         homes: Vec::new(),
         tasks: JoinSet::new(),
         waits: Vec::new(),
@@ -169,10 +178,10 @@ impl Session {
                 if gone.is_cancelled() {
                     return;
                 }
-                let step = match tool::named(&name) {
+                let step = match tool::named(&name, self.state.sets()) {
                     Some(tool) => tool
                         .check(args)
-                        .and_then(|args| tool::start(self, now, tool, &args)),
+                        .and_then(|args| tool.start(self, now, &args)),
                     None => Err(Failure::new(
                         "unknown_tool",
                         "there is no such tool",

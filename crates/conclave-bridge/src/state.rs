@@ -10,7 +10,7 @@ mod unread;
 use crate::guard::{Bucket, Budget, Guard, Recent};
 use crate::policy::{Level, Scope};
 use crate::render::{Attributes, Frame, Key, Seed, frame};
-use crate::tool::Offer;
+use crate::tool::{Offer, Sets};
 use crate::trust::{Tier, assess};
 use conclave_proto::bytes::Builder;
 use conclave_proto::id::{LogId, MsgId};
@@ -86,16 +86,20 @@ pub struct State {
 }
 
 impl State {
-    /// Starts with nothing unread. `seed` feeds the gutters and must be fresh and secret.
+    /// Starts with nothing unread. `seed` feeds the gutters and must be fresh and secret; `sets` are the
+    /// toolsets the user chose.
     #[must_use]
-    pub fn new(now: Now, seed: [u8; 32]) -> Self {
+    pub fn new(now: Now, seed: [u8; 32], sets: Sets) -> Self {
         Self {
             seed,
             drawn: 0,
             ready: false,
             waits: 0,
             homes: BTreeMap::new(),
-            offer: Offer::default(),
+            offer: Offer {
+                sets,
+                ..Offer::default()
+            },
             told: false,
             unread: Unread::default(),
             seen: Recent::default(),
@@ -155,6 +159,12 @@ impl State {
     pub const fn tell_offer(&mut self) -> Offer {
         self.told = true;
         self.offer
+    }
+
+    /// Returns the toolsets the user chose.
+    #[must_use]
+    pub const fn sets(&self) -> Sets {
+        self.offer.sets
     }
 
     /// Returns how much is unread.
@@ -352,6 +362,7 @@ impl State {
             scopes.any(|scope| home.levels.level(scope).may_emit())
         };
         let offer = Offer {
+            sets: self.offer.sets,
             emit: self.homes.values().any(emits),
             admin: self
                 .homes

@@ -1,7 +1,7 @@
-//! The tools: one table of names, constant descriptions, arguments and what runs.
+//! The tools: tables of names, constant descriptions, arguments and what runs, one a file.
 //!
-//! What is on offer follows from what the agent may do: without a scope at `converse` nothing can be
-//! sent; moderation is for admins. No tool raises a level, approves a tool call, or takes a sender,
+//! What is on offer follows from the sets the user chose and from what the agent may do: without a scope
+//! at `converse` nothing can be sent; moderation is for admins. No tool raises a level, approves a tool call, or takes a sender,
 //! an owner key or an enrolment: those are the human's, at the command line.
 
 mod admin;
@@ -16,11 +16,110 @@ use answer::{Answer, Failure};
 use args::{Arg, Args, Kind, Object, may, need};
 use conclave_proto::time::Now;
 use std::pin::Pin;
+use std::str::FromStr;
 use std::time::Duration;
+
+/// What a tool is about; a user chooses which sets a session has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Set {
+    /// Saying, asking and hearing things.
+    Core,
+    /// Groups and roles.
+    Groups,
+    /// Shared facts.
+    State,
+    /// Shared knowledge, and search.
+    Memory,
+    /// Who works on what.
+    Claims,
+    /// The narrow forms of the older program.
+    Seed,
+    /// Moderation.
+    Admin,
+}
+
+impl Set {
+    /// Every set, in the order of the tables.
+    pub const ALL: &[Self] = &[
+        Self::Core,
+        Self::Groups,
+        Self::State,
+        Self::Memory,
+        Self::Claims,
+        Self::Seed,
+        Self::Admin,
+    ];
+
+    /// Returns the word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Core => "core",
+            Self::Groups => "groups",
+            Self::State => "state",
+            Self::Memory => "memory",
+            Self::Claims => "claims",
+            Self::Seed => "seed",
+            Self::Admin => "admin",
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// Some of the sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sets(u8);
+
+impl Sets {
+    /// Returns whether a set is among them.
+    #[must_use]
+    pub const fn has(self, set: Set) -> bool {
+        self.0 & set.bit() != 0
+    }
+}
+
+impl Default for Sets {
+    /// Every set.
+    fn default() -> Self {
+        Set::ALL.iter().copied().collect()
+    }
+}
+
+impl FromIterator<Set> for Sets {
+    fn from_iter<I: IntoIterator<Item = Set>>(sets: I) -> Self {
+        Self(sets.into_iter().fold(0, |bits, set| bits | set.bit()))
+    }
+}
+
+/// A word that names no set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no toolset; known are core, groups, state, memory, claims, seed, admin")]
+pub struct BadSet(String);
+
+impl FromStr for Sets {
+    type Err = BadSet;
+
+    /// Reads words with commas between them, or `all`. `core` is always among them.
+    fn from_str(text: &str) -> Result<Self, BadSet> {
+        if text == "all" {
+            return Ok(Self::default());
+        }
+        let named = |word: &str| {
+            let found = Set::ALL.iter().find(|set| set.as_str() == word).copied();
+            found.ok_or_else(|| BadSet(word.to_owned()))
+        };
+        let sets = text.split(',').map(|word| named(word.trim()));
+        let sets = sets.chain([Ok(Set::Core)]);
+        sets.collect()
+    }
+}
 
 /// When a tool is on offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
+pub enum When {
     /// Always.
     Always,
     /// While some scope lets the agent send.
@@ -29,14 +128,19 @@ pub enum Group {
     Admin,
 }
 
-/// Which groups are on offer now.
+/// Which tools are on offer now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offer {
-    /// [`Group::Emit`].
+    /// The user's choice.
+    pub sets: Sets,
+    /// [`When::Emit`].
     pub emit: bool,
-    /// [`Group::Admin`].
+    /// [`When::Admin`].
     pub admin: bool,
 }
+
+/// How a tool starts.
+type Run = fn(&mut Session, Now, &Args) -> Result<Step, Failure>;
 
 /// One tool.
 #[derive(Clone, Copy, Debug)]
@@ -45,16 +149,54 @@ pub struct Tool {
     pub name: &'static str,
     /// What it does, for the model.
     pub about: &'static str,
+    /// What it is about.
+    pub set: Set,
     /// When it is on offer.
-    pub group: Group,
+    pub when: When,
     /// Whether the host should load it from the start.
-    pub core: bool,
-    /// Which tool it is.
-    pub verb: Verb,
+    pub eager: bool,
     args: &'static [Arg],
+    run: Run,
 }
 
 impl Tool {
+    /// A row of a table: always on offer, loaded when the host likes.
+    const fn new(
+        name: &'static str,
+        set: Set,
+        about: &'static str,
+        args: &'static [Arg],
+        run: Run,
+    ) -> Self {
+        Self {
+            name,
+            about,
+            set,
+            when: When::Always,
+            eager: false,
+            args,
+            run,
+        }
+    }
+
+    /// On offer only while something may be sent.
+    const fn emits(mut self) -> Self {
+        self.when = When::Emit;
+        self
+    }
+
+    /// On offer only while the user administers a channel.
+    const fn moderates(mut self) -> Self {
+        self.when = When::Admin;
+        self
+    }
+
+    /// To be loaded from the start.
+    const fn eager(mut self) -> Self {
+        self.eager = true;
+        self
+    }
+
     /// Returns the JSON schema of its arguments.
     #[must_use]
     pub fn schema(&self) -> Object {
@@ -68,6 +210,42 @@ impl Tool {
     pub fn check(&self, given: Object) -> Result<Args, Failure> {
         Args::check(self.args, given)
     }
+
+    /// Starts a call.
+    pub(crate) fn start(
+        &self,
+        session: &mut Session,
+        now: Now,
+        args: &Args,
+    ) -> Result<Step, Failure> {
+        (self.run)(session, now, args)
+    }
+}
+
+/// The tables, one a file.
+const TABLES: &[&[Tool]] = &[messages::TOOLS, channels::TOOLS, admin::TOOLS];
+
+/// Returns every tool.
+pub fn all() -> impl Iterator<Item = &'static Tool> {
+    TABLES.iter().copied().flatten()
+}
+
+/// Returns the tools on offer.
+pub fn offered(offer: Offer) -> impl Iterator<Item = &'static Tool> {
+    all().filter(move |tool| {
+        let now = match tool.when {
+            When::Always => true,
+            When::Emit => offer.emit,
+            When::Admin => offer.admin,
+        };
+        now && offer.sets.has(tool.set)
+    })
+}
+
+/// Returns a tool by name, if the user chose its set.
+#[must_use]
+pub fn named(name: &str, sets: Sets) -> Option<&'static Tool> {
+    all().find(|tool| tool.name == name && sets.has(tool.set))
 }
 
 /// What a tool call came to, as the host gets it.
@@ -103,21 +281,6 @@ impl Reply {
     }
 }
 
-/// Returns the tools on offer.
-pub fn offered(offer: Offer) -> impl Iterator<Item = &'static Tool> {
-    TOOLS.iter().filter(move |tool| match tool.group {
-        Group::Always => true,
-        Group::Emit => offer.emit,
-        Group::Admin => offer.admin,
-    })
-}
-
-/// Returns a tool by name.
-#[must_use]
-pub fn named(name: &str) -> Option<&'static Tool> {
-    TOOLS.iter().find(|tool| tool.name == name)
-}
-
 /// How a tool call goes on.
 pub(crate) enum Step {
     /// It is over.
@@ -150,137 +313,15 @@ impl Step {
     }
 }
 
-/// Starts a tool call.
-pub(crate) fn start(
-    session: &mut Session,
-    now: Now,
-    tool: &Tool,
-    args: &Args,
-) -> Result<Step, Failure> {
-    match tool.verb {
-        Verb::SendChannel => messages::send_channel(session, now, args),
-        Verb::Whisper => messages::whisper(session, now, args),
-        Verb::CheckMessages => Ok(messages::check(session, now, args)),
-        Verb::WaitForMessages => Ok(messages::wait(session, now, args)),
-        Verb::ReadMessage => messages::read(session, now, args),
-        Verb::CatchUp => messages::catch_up(session, args),
-        Verb::Who => channels::who(session, args),
-        Verb::ListChannels => channels::list(session, args),
-        Verb::JoinChannel => channels::join(session, args),
-        Verb::LeaveChannel => channels::leave(session, args),
-        Verb::SetPerm => channels::set_perm(session, args),
-        Verb::CreateChannel => channels::create(session, args),
-        Verb::DeleteChannel
-        | Verb::RenameChannel
-        | Verb::SetVisibility
-        | Verb::AclAdd
-        | Verb::AclRemove
-        | Verb::AclList
-        | Verb::InviteCreate
-        | Verb::InviteRevoke
-        | Verb::InviteList
-        | Verb::Kick
-        | Verb::Ban
-        | Verb::Unban
-        | Verb::BanList => admin::act(session, tool.verb, args),
-    }
-}
-
-macro_rules! tools {
-    ($($verb:ident $name:literal $group:ident $core:literal $about:literal [$($arg:expr),* $(,)?];)*) => {
-        /// Every tool, by what it does.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[expect(missing_docs, reason = "the table describes each")]
-        pub enum Verb { $($verb),* }
-
-        /// The table.
-        pub const TOOLS: &[Tool] = &[$(Tool {
-            name: $name,
-            about: $about,
-            group: Group::$group,
-            core: $core,
-            verb: Verb::$verb,
-            args: &[$($arg),*],
-        }),*];
-    };
-}
-
+/// The channel a call means.
 const CHANNEL: Arg = need("channel", Kind::Text, "channel name");
+/// The channel a call means, if not the home channel.
 const IN_CHANNEL: Arg = may(
     "channel",
     Kind::Text,
     "channel name; default: the home channel",
 );
-const CATCH_UP: Arg = may(
-    "channel",
-    Kind::Text,
-    "channel name, or @user/machine/session for whispers; default: the home channel",
-);
-const TEXT: Arg = need("text", Kind::Text, "the message, at most 64 KiB");
-const REPLY_TO: Arg = may("reply_to", Kind::Text, "msg_id of the message this answers");
-const USER: Arg = need("user", Kind::Text, "user name");
-const REASON: Arg = may("reason", Kind::Text, "");
-const LEVEL: Kind = Kind::Choice(&["mute", "notify", "converse", "act"]);
-const VISIBILITY: Kind = Kind::Choice(&["public", "unlisted", "private"]);
 /// The longest wait, in seconds: below the host's idle limit.
 pub const WAIT_S_MAX: u64 = 1_500;
 /// The most messages of one page.
 pub const PAGE_MAX: u64 = 100;
-
-tools! {
-    SendChannel "send_channel" Emit true
-        "Send a message to everybody in a channel. Returns once the server has stored it; \"queued\" means it goes out later by itself, never in the clear."
-        [IN_CHANNEL, TEXT, REPLY_TO];
-    Whisper "whisper" Emit true
-        "Send a message to exactly one session; it waits in the mailbox if the session is away."
-        [need("to", Kind::Text, "session path user/machine/session, as in `from` and `who`"), TEXT, REPLY_TO];
-    CheckMessages "check_messages" Always true
-        "Return what is unread, everywhere, at once. What it returns counts as read."
-        [may("max", Kind::Number(PAGE_MAX), "default 20")];
-    WaitForMessages "wait_for_messages" Always true
-        "Wait until a message comes, then return what is unread. Use it instead of polling."
-        [may("timeout_s", Kind::Number(WAIT_S_MAX), "default 600"), may("max", Kind::Number(PAGE_MAX), "")];
-    ReadMessage "read_message" Always true
-        "Return one message by id, from a byte offset: the rest of a long one."
-        [need("id", Kind::Text, "msg_id"), may("offset", Kind::Number(65_536), "next_offset of the part before")];
-    CatchUp "catch_up" Always false
-        "Re-read a channel's history, or whispers with a session, both ways. Marks nothing as read."
-        [CATCH_UP, may("since", Kind::Number(u64::MAX), "only after this seq"), may("max", Kind::Number(PAGE_MAX), "the newest so many; default 20")];
-    Who "who" Always true
-        "List the sessions that are there now, and how to address them."
-        [may("channel", Kind::Text, "only this channel's")];
-    ListChannels "list_channels" Always false
-        "List the channels you are in, with who can read them and the level, and the public ones you can join (there the server can read)."
-        [];
-    JoinChannel "join_channel" Always false
-        "Join a public or unlisted channel by name, or follow one your user is a member of."
-        [CHANNEL, may("perm", LEVEL, "lower the level here")];
-    LeaveChannel "leave_channel" Always false
-        "Stop following a channel in this session. Your user stays a member."
-        [CHANNEL];
-    SetPerm "set_perm" Always false
-        "Lower how far messages may carry: for one channel, for whispers, or for everything. It cannot raise."
-        [need("level", LEVEL, ""), may("channel", Kind::Text, ""), may("whisper", Kind::Flag, "the level of whispers")];
-    CreateChannel "create_channel" Always false
-        "Create a channel. Private ones are end-to-end encrypted; public and unlisted ones the server can read."
-        [need("name", Kind::Text, "a-z 0-9 . _ -"), may("visibility", VISIBILITY, "default private"), may("topic", Kind::Text, "")];
-    DeleteChannel "delete_channel" Admin false "Close a channel for good (its owner)." [CHANNEL];
-    RenameChannel "rename_channel" Admin false "Rename a channel." [CHANNEL, need("name", Kind::Text, "the new name")];
-    SetVisibility "set_visibility" Admin false
-        "Set who can find a channel." [CHANNEL, need("visibility", VISIBILITY, "")];
-    AclAdd "acl_add" Admin false
-        "Add a user to a channel." [CHANNEL, USER, may("role", Kind::Choice(&["reader", "member", "admin"]), "default member")];
-    AclRemove "acl_remove" Admin false "Remove a user from a channel." [CHANNEL, USER];
-    AclList "acl_list" Admin false "List a channel's members and roles." [CHANNEL];
-    InviteCreate "invite_create" Admin false
-        "Make an invite link to a channel this machine created. The link goes to your human, not to you."
-        [CHANNEL, may("uses", Kind::Number(1_000), "default 1"), may("expires_s", Kind::Number(2_592_000), "default 7 days")];
-    InviteRevoke "invite_revoke" Admin false "Revoke an invite." [CHANNEL, need("invite", Kind::Text, "invite id")];
-    InviteList "invite_list" Admin false "List a channel's open invites." [CHANNEL];
-    Kick "kick" Admin false
-        "End a session's subscription to a channel, or remove a user from it."
-        [CHANNEL, need("target", Kind::Text, "user/machine/session, or a user name")];
-    Ban "ban" Admin false "Remove a user from a channel and keep it out." [CHANNEL, USER, REASON];
-    Unban "unban" Admin false "Let a banned user come back." [CHANNEL, USER];
-    BanList "ban_list" Admin false "List who is banned from a channel." [CHANNEL];
-}

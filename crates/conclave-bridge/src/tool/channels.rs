@@ -1,8 +1,8 @@
 //! Tools about channels, presence and levels.
 
-use super::Step;
 use super::answer::{Answer, Failure};
-use super::args::Args;
+use super::args::{Args, Kind, may, need};
+use super::{CHANNEL, Set, Step, Tool};
 use crate::fabric::{ChannelView, Later, PeerView};
 use crate::policy::{Level, Scope};
 use crate::session::{Session, exact_name};
@@ -10,8 +10,66 @@ use crate::state::HomeId;
 use conclave_proto::channel_log::{Mode, Role, Visibility};
 use conclave_proto::id::ChannelId;
 use conclave_proto::name::Name;
+use conclave_proto::time::Now;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+
+const LEVEL: Kind = Kind::Choice(&["mute", "notify", "converse", "act"]);
+pub(super) const VISIBILITY: Kind = Kind::Choice(&["public", "unlisted", "private"]);
+
+/// Tools about channels, presence and levels.
+pub(super) const TOOLS: &[Tool] = &[
+    Tool::new(
+        "who",
+        Set::Seed,
+        "List the sessions that are there now, and how to address them.",
+        &[may("channel", Kind::Text, "only this channel's")],
+        who,
+    ),
+    Tool::new(
+        "list_channels",
+        Set::Core,
+        "List the channels you are in, with who can read them and the level, and the public ones you can join (there the server can read).",
+        &[],
+        list,
+    ),
+    Tool::new(
+        "join_channel",
+        Set::Core,
+        "Join a public or unlisted channel by name, or follow one your user is a member of.",
+        &[CHANNEL, may("perm", LEVEL, "lower the level here")],
+        join,
+    ),
+    Tool::new(
+        "leave_channel",
+        Set::Seed,
+        "Stop following a channel in this session. Your user stays a member.",
+        &[CHANNEL],
+        leave,
+    ),
+    Tool::new(
+        "set_perm",
+        Set::Core,
+        "Lower how far messages may carry: for one channel, for whispers, or for everything. It cannot raise.",
+        &[
+            need("level", LEVEL, ""),
+            may("channel", Kind::Text, ""),
+            may("whisper", Kind::Flag, "the level of whispers"),
+        ],
+        set_perm,
+    ),
+    Tool::new(
+        "create_channel",
+        Set::Seed,
+        "Create a channel. Private ones are end-to-end encrypted; public and unlisted ones the server can read.",
+        &[
+            need("name", Kind::Text, "a-z 0-9 . _ -"),
+            may("visibility", VISIBILITY, "default private"),
+            may("topic", Kind::Text, ""),
+        ],
+        create,
+    ),
+];
 
 /// The most sessions or public channels listed.
 const LIST_MAX: usize = 200;
@@ -27,7 +85,7 @@ fn each<T: Send + 'static>(asked: Vec<(HomeId, Later<T>)>) -> Later<Vec<(HomeId,
     })
 }
 
-pub(super) fn list(session: &mut Session, args: &Args) -> Result<Step, Failure> {
+fn list(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
     let homes = session.find_homes(args)?;
     let asked = homes
         .iter()
@@ -86,7 +144,7 @@ fn describe(session: &Session, home: HomeId, channel: &ChannelView, all: &[Chann
     })
 }
 
-pub(super) fn who(session: &mut Session, args: &Args) -> Result<Step, Failure> {
+fn who(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
     let asked = match args.text("channel") {
         Some(_) => {
             let found = session.find_channel(args)?;
@@ -125,7 +183,7 @@ pub(super) fn who(session: &mut Session, args: &Args) -> Result<Step, Failure> {
     ))
 }
 
-pub(super) fn join(session: &mut Session, args: &Args) -> Result<Step, Failure> {
+fn join(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
     let level = args.parsed::<Level>("perm")?;
     if let Ok(found) = session.find_channel(args) {
         let followed = session.fabric(found.home)?.follow(found.channel.id);
@@ -171,7 +229,7 @@ fn joined(
         .with("level", session.state.level(home, scope).as_str()))
 }
 
-pub(super) fn leave(session: &mut Session, args: &Args) -> Result<Step, Failure> {
+fn leave(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
     let found = session.find_channel(args)?;
     let left = session.fabric(found.home)?.unfollow(found.channel.id);
     Ok(Step::later(left, move |session, _, ()| {
@@ -182,7 +240,7 @@ pub(super) fn leave(session: &mut Session, args: &Args) -> Result<Step, Failure>
     }))
 }
 
-pub(super) fn set_perm(session: &mut Session, args: &Args) -> Result<Step, Failure> {
+fn set_perm(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
     let level = args.parsed::<Level>("level")?.unwrap_or(Level::Mute);
     let scopes: BTreeMap<HomeId, Scope> = match (args.text("channel"), args.flag("whisper")) {
         (Some(_), true) => {
@@ -232,7 +290,7 @@ fn lower(session: &mut Session, home: HomeId, scope: Scope, level: Level) -> Res
     Ok(())
 }
 
-pub(super) fn create(session: &mut Session, args: &Args) -> Result<Step, Failure> {
+fn create(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
     let home = session.find_home(args)?;
     let name = Name::claim(args.needed("name").trim_start_matches('#'))
         .map_err(|e| Failure::arguments(format!("`name`: {e}")))?;

@@ -1,8 +1,8 @@
 //! Tools that say and read things: sends, whispers, unread, history.
 
 use super::answer::{ANSWER_BYTES_MAX, Answer, Failure};
-use super::args::Args;
-use super::{Step, WAIT_S_MAX};
+use super::args::{Arg, Args, Kind, may, need};
+use super::{IN_CHANNEL, PAGE_MAX, Set, Step, Tool, WAIT_S_MAX};
 use crate::fabric::{Draft, Sent, SentState, Target};
 use crate::guard::Outgoing;
 use crate::policy::Scope;
@@ -15,10 +15,84 @@ use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::Now;
 use std::time::Duration;
 
+const TEXT: Arg = need("text", Kind::Text, "the message, at most 64 KiB");
+const REPLY_TO: Arg = may("reply_to", Kind::Text, "msg_id of the message this answers");
+
+/// Tools that say and read things.
+pub(super) const TOOLS: &[Tool] = &[
+    Tool::new(
+        "send_channel",
+        Set::Seed,
+        "Send a message to everybody in a channel. Returns once the server has stored it; \"queued\" means it goes out later by itself, never in the clear.",
+        &[IN_CHANNEL, TEXT, REPLY_TO],
+        send_channel,
+    )
+    .emits()
+    .eager(),
+    Tool::new(
+        "whisper",
+        Set::Seed,
+        "Send a message to exactly one session; it waits in the mailbox if the session is away.",
+        &[
+            need("to", Kind::Text, "session path user/machine/session, as in `from` and `who`"),
+            TEXT,
+            REPLY_TO,
+        ],
+        whisper,
+    )
+    .emits()
+    .eager(),
+    Tool::new(
+        "check_messages",
+        Set::Core,
+        "Return what is unread, everywhere, at once. What it returns counts as read.",
+        &[may("max", Kind::Number(PAGE_MAX), "default 20")],
+        check,
+    )
+    .eager(),
+    Tool::new(
+        "wait_for_messages",
+        Set::Core,
+        "Wait until a message comes, then return what is unread. Use it instead of polling.",
+        &[
+            may("timeout_s", Kind::Number(WAIT_S_MAX), "default 600"),
+            may("max", Kind::Number(PAGE_MAX), ""),
+        ],
+        wait,
+    )
+    .eager(),
+    Tool::new(
+        "read_message",
+        Set::Core,
+        "Return one message by id, from a byte offset: the rest of a long one.",
+        &[
+            need("id", Kind::Text, "msg_id"),
+            may("offset", Kind::Number(65_536), "next_offset of the part before"),
+        ],
+        read,
+    )
+    .eager(),
+    Tool::new(
+        "catch_up",
+        Set::Core,
+        "Re-read a channel's history, or whispers with a session, both ways. Marks nothing as read.",
+        &[
+            may(
+                "channel",
+                Kind::Text,
+                "channel name, or @user/machine/session for whispers; default: the home channel",
+            ),
+            may("since", Kind::Number(u64::MAX), "only after this seq"),
+            may("max", Kind::Number(PAGE_MAX), "the newest so many; default 20"),
+        ],
+        catch_up,
+    ),
+];
+
 const PAGE_DEFAULT: usize = 20;
 const WAIT_S_DEFAULT: u64 = 600;
 
-pub(super) fn send_channel(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
+fn send_channel(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
     let found = session.find_channel(args)?;
     let (channel, name) = (found.channel.id, found.channel.name);
     if !found.channel.followed {
@@ -39,7 +113,7 @@ pub(super) fn send_channel(session: &mut Session, now: Now, args: &Args) -> Resu
     )
 }
 
-pub(super) fn whisper(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
+fn whisper(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
     let to: SessionPath = args
         .parsed("to")?
         .ok_or_else(|| Failure::arguments("`to` is missing"))?;
@@ -113,11 +187,11 @@ fn send(
     }))
 }
 
-pub(super) fn check(session: &mut Session, now: Now, args: &Args) -> Step {
-    Step::Done(session.unread_answer(now, page(args)))
+fn check(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
+    Ok(Step::Done(session.unread_answer(now, page(args))))
 }
 
-pub(super) fn wait(session: &mut Session, now: Now, args: &Args) -> Step {
+fn wait(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
     if session.state.unread() > 0 {
         return check(session, now, args);
     }
@@ -125,10 +199,10 @@ pub(super) fn wait(session: &mut Session, now: Now, args: &Args) -> Step {
         .number("timeout_s")
         .unwrap_or(WAIT_S_DEFAULT)
         .min(WAIT_S_MAX);
-    Step::Wait(Duration::from_secs(seconds), page(args))
+    Ok(Step::Wait(Duration::from_secs(seconds), page(args)))
 }
 
-pub(super) fn catch_up(session: &mut Session, args: &Args) -> Result<Step, Failure> {
+fn catch_up(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
     let peer = args.text("channel").and_then(|name| name.strip_prefix('@'));
     let (history, name) = match peer {
         Some(path) => {
@@ -178,7 +252,7 @@ pub(super) fn catch_up(session: &mut Session, args: &Args) -> Result<Step, Failu
     ))
 }
 
-pub(super) fn read(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
+fn read(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
     let id = args
         .parsed("id")?
         .ok_or_else(|| Failure::arguments("`id` is missing"))?;

@@ -5,7 +5,7 @@ use crate::world::{Desk, at_level, message, world};
 use conclave_bridge::fabric::Event;
 use conclave_bridge::mcp::INSTRUCTIONS;
 use conclave_bridge::policy::Level;
-use conclave_bridge::tool::TOOLS;
+use conclave_bridge::tool;
 use serde_json::json;
 
 const PROBE: &str = r#"{"jsonrpc":"2.0","id":"server-discover-probe-1","method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"claude-code","title":"Claude Code","version":"2.1.329"},"io.modelcontextprotocol/clientCapabilities":{"roots":{"listChanged":true},"elicitation":{"form":{},"url":{}},"extensions":{"io.modelcontextprotocol/tasks":{}}}}}}"#;
@@ -202,7 +202,7 @@ async fn the_end_of_the_hosts_stream_ends_the_session() {
 #[tokio::test]
 async fn s3_no_tool_answers_a_permission_request() {
     let mut desk = Desk::open(world()).await;
-    for tool in TOOLS {
+    for tool in tool::all() {
         for word in [
             "permission",
             "approve",
@@ -245,19 +245,19 @@ async fn b8_11_a_verdict_in_a_message_is_only_text() {
 #[test]
 fn lesson_29_the_tools_cost_little() {
     assert!(INSTRUCTIONS.len() < 2048, "{}", INSTRUCTIONS.len());
-    let cost = |tool: &conclave_bridge::tool::Tool| {
+    let cost = |tool: &tool::Tool| {
         let schema = serde_json::to_string(&tool.schema()).unwrap();
         tool.name.len() + tool.about.len() + schema.len()
     };
-    let core: usize = TOOLS.iter().filter(|tool| tool.core).map(cost).sum();
-    let all: usize = TOOLS.iter().map(cost).sum();
+    let core: usize = tool::all().filter(|tool| tool.eager).map(cost).sum();
+    let all: usize = tool::all().map(cost).sum();
     assert!(core < 3_500, "{core} bytes are always in the context");
     assert!(all < 11_000, "{all}");
 }
 
 #[test]
 fn every_tool_of_the_older_program_is_here() {
-    let names: Vec<_> = TOOLS.iter().map(|tool| tool.name).collect();
+    let names: Vec<_> = tool::all().map(|tool| tool.name).collect();
     for name in [
         "join_channel",
         "leave_channel",

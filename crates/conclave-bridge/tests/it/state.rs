@@ -5,6 +5,7 @@ use conclave_bridge::files;
 use conclave_bridge::policy::{BadPolicy, Level, Levels, Lowered, Policy, Scope};
 use conclave_bridge::render::Key;
 use conclave_bridge::state::{Age, Home, HomeId, Input, Message, Output, State, UNREAD_MAX};
+use conclave_bridge::tool::Sets;
 use conclave_proto::id::{MsgId, ServerId};
 use conclave_proto::key::Secret;
 use conclave_proto::time::{Mono, Now, UnixMs};
@@ -31,7 +32,7 @@ fn home(level: Level) -> Box<Home> {
 }
 
 fn state() -> State {
-    let mut state = State::new(at(0), [1; 32]);
+    let mut state = State::new(at(0), [1; 32], Sets::default());
     state.handle(at(0), Input::Home(HomeId(0), home(Level::Converse)));
     state.handle(at(0), Input::HostReady);
     state
@@ -118,7 +119,7 @@ fn a_pending_wait_takes_the_message_and_the_host_gets_no_push() {
 
 #[test]
 fn before_the_policy_is_known_a_message_permits_nothing() {
-    let mut state = State::new(at(0), [1; 32]);
+    let mut state = State::new(at(0), [1; 32], Sets::default());
     let frame = state.show(at(0), &message(1, "a"), Age::Live, 0);
     assert_eq!(frame.attributes.value(Key::Level), Some("notify"));
     assert!(!state.tell_offer().emit);

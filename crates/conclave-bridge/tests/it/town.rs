@@ -2,6 +2,7 @@
 
 use crate::wire::{TIMEOUT, Wire};
 use conclave_bridge::policy::Policy;
+use conclave_bridge::tool::Sets;
 use conclave_bridge::{BridgeConfig, StartError, files, run_with};
 use conclave_client::client::{Client, Session};
 use conclave_client::home::Home;
@@ -131,10 +132,17 @@ impl Person {
             handle: name(handle),
             pinned: false,
             agent: "test".into(),
+            sets: Sets::default(),
         };
         let (mut wire, input, output) = Wire::new();
         let closed = CancellationToken::new();
-        let task = tokio::spawn(run_with(None, config.opener(), input, output, closed));
+        let task = tokio::spawn(run_with(
+            config.setup(),
+            config.opener(),
+            input,
+            output,
+            closed,
+        ));
         wire.greet().await;
         Bridge { wire, task }
     }

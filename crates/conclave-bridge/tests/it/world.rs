@@ -1,5 +1,9 @@
 //! A scripted host on a duplex stream, and a server that lives in a variable.
 
+mod delivery;
+mod items;
+mod peers;
+
 use crate::wire::{TIMEOUT, Wire};
 use conclave_bridge::fabric::*;
 use conclave_bridge::mcp;
@@ -324,7 +328,12 @@ impl Desk {
             })
         });
         let host = mcp::serve(theirs_in, theirs_out, CancellationToken::new());
-        let session = tokio::spawn(session::run(host, None, opener, [3; 32]));
+        let session = tokio::spawn(session::run(
+            host,
+            session::Setup::default(),
+            opener,
+            [3; 32],
+        ));
         Self {
             host: wire,
             fake: fakes[0].clone(),

@@ -4,6 +4,7 @@ use super::Context;
 use super::open::AGENT;
 use crate::error::{CliError, chain};
 use conclave_bridge::BridgeConfig;
+use conclave_bridge::tool::Sets;
 use conclave_proto::name::Name;
 
 /// Arguments of `bridge`.
@@ -18,6 +19,9 @@ pub(crate) struct Args {
     /// Follow this channel only, the first is home; repeatable [default: every joined channel]
     #[arg(long, value_name = "CHANNEL")]
     channel: Vec<String>,
+    /// Offer these toolsets: core, groups, state, memory, claims, seed, admin, with commas
+    #[arg(long, value_name = "SETS", default_value = "all")]
+    tools: Sets,
 }
 
 /// Runs one session until its host goes.
@@ -36,6 +40,7 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
         handle: given.unwrap_or_else(directory),
         agent: AGENT.to_owned(),
         channels,
+        sets: args.tools,
     };
     let ended = conclave_bridge::run(config).await;
     ended.map_err(|e| CliError::local(chain(&e)))

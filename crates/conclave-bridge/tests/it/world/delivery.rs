@@ -1,0 +1,4 @@
+use super::Fake;
+use conclave_bridge::fabric::Delivery;
+
+impl Delivery for Fake {}

@@ -1,0 +1,4 @@
+use super::Fake;
+use conclave_bridge::fabric::Items;
+
+impl Items for Fake {}
