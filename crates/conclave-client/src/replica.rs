@@ -4,6 +4,7 @@
 //! is unverified. Bodies are in the clear: the file is 0600 in a 0700 directory.
 
 pub mod chain;
+pub mod delivery;
 pub mod feed;
 pub mod history;
 pub mod keys;

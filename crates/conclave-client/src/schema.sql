@@ -96,3 +96,28 @@ CREATE TABLE IF NOT EXISTS encryption_key (
     generation INTEGER NOT NULL,
     rec BLOB NOT NULL
 ) WITHOUT ROWID;
+-- What this machine's handles said, in which logs, and what became of it for each recipient: see
+-- replica/delivery.rs. `told`: the step that the handle's session was told of.
+CREATE TABLE IF NOT EXISTS sent (
+    id BLOB NOT NULL,
+    log BLOB NOT NULL,
+    handle TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    seq INTEGER,
+    at INTEGER,
+    PRIMARY KEY (id, log)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS delivery (
+    id BLOB NOT NULL,
+    peer TEXT NOT NULL,
+    log BLOB NOT NULL,
+    handle TEXT NOT NULL,
+    step INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    told INTEGER NOT NULL,
+    PRIMARY KEY (id, peer)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS delivery_news ON delivery (handle) WHERE step <> told;
+CREATE INDEX IF NOT EXISTS delivery_open ON delivery (handle, log) WHERE step <= 1;
+CREATE INDEX IF NOT EXISTS delivery_peer ON delivery (peer, at) WHERE step >= 6;

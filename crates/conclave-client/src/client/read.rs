@@ -130,15 +130,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn unshown(&self, max: u32) -> Result<Vec<VerifiedMessage>, ClientError> {
-        let own = self
-            .with(|core| core.ready.as_ref().map(|ready| ready.path.to_string()))
-            .await?;
-        let handle = self.info.handle.clone();
-        // Before the server has said it, the path is what it will most probably be.
-        let own = own.unwrap_or_else(|| {
-            let Account { user, machine, .. } = &self.info.account;
-            format!("{user}/{machine}/{handle}")
-        });
+        let (own, handle) = (self.own_path().await?, self.info.handle.clone());
         let found = self.replica().unshown(handle, own, max).await?;
         self.present(found).await
     }

@@ -4,11 +4,13 @@ use super::{Client, random};
 use crate::core::Command;
 use crate::core::sending::Order;
 use crate::error::ClientError;
+use crate::home::Account;
 use crate::outbox::{Draft, KEEP_MS};
+use crate::replica::delivery::Sent;
 use conclave_proto::body::Body;
 use conclave_proto::entry::{FLAG_HUMAN, Route};
 use conclave_proto::id::{Blob, ChannelId, LogId, MailboxId, MsgId};
-use conclave_proto::name::SessionPath;
+use conclave_proto::name::{CLI_HANDLE, SessionPath};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
 use std::time::Duration;
@@ -16,6 +18,12 @@ use tokio::sync::oneshot;
 
 /// How long a caller waits for the server's disk; then the outbox goes on alone.
 const WAIT: Duration = Duration::from_secs(10);
+
+/// How many recipients of a message to a channel are followed up without being asked to.
+pub const RECIPIENTS_MAX: usize = 20;
+
+/// How many are if the sender asks for it.
+pub const ASKED_MAX: usize = 256;
 
 /// Where to say something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +55,8 @@ pub(crate) struct Post {
     pub(crate) flags: u8,
     /// How long it may wait in the outbox.
     pub(crate) keep_ms: u64,
+    /// Of a message or whisper: who says it to whom, to note what becomes of it.
+    pub(crate) sent: Option<Sent>,
 }
 
 impl Post {
@@ -71,6 +81,7 @@ impl Post {
             hop: 0,
             flags: 0,
             keep_ms: KEEP_MS,
+            sent: None,
         })
     }
 }
@@ -89,10 +100,14 @@ impl Client {
         human: bool,
     ) -> Result<SendReport, ClientError> {
         let id = MsgId::new(random()?);
-        self.send_as(id, target, body, hop, human).await
+        self.send_as(id, target, &[], body, hop, human).await
     }
 
     /// Says something under an id that the caller drew: the same words to several places have the same.
+    /// Of a message to a channel `recipients` names the sessions that it is meant for, without this one;
+    /// what becomes of it is noted for each, and each is asked to tell, if they are at most
+    /// [`RECIPIENTS_MAX`], or at most [`ASKED_MAX`] and the body asks for receipts. A whisper's recipient
+    /// is its target.
     ///
     /// # Errors
     /// As [`Client::send`].
@@ -100,18 +115,49 @@ impl Client {
         &self,
         id: MsgId,
         target: Target,
+        recipients: &[SessionPath],
         body: &Body,
         hop: u8,
         human: bool,
     ) -> Result<SendReport, ClientError> {
-        let (log, route) = match target {
-            Target::Channel(id) => (LogId::Channel(id), Route::Everyone),
-            Target::Session(path) => (self.mailbox_of(&path).await?, Route::Whisper(path)),
+        let (log, route, peers) = match target {
+            Target::Channel(id) => (LogId::Channel(id), Route::Everyone, recipients.to_vec()),
+            Target::Session(path) => {
+                let log = self.mailbox_of(&path).await?;
+                (log, Route::Whisper(path.clone()), vec![path])
+            }
         };
-        let mut post = Post::new(id, log, route, body)?;
+        let most = if body.receipt {
+            ASKED_MAX
+        } else {
+            RECIPIENTS_MAX
+        };
+        let peers = if peers.len() <= most {
+            peers
+        } else {
+            Vec::new()
+        };
+        // Who has no mailbox is told nothing.
+        let receipt = !peers.is_empty() && self.info.handle.as_str() != CLI_HANDLE;
+        let body = Body {
+            receipt,
+            ..body.clone()
+        };
+        let mut post = Post::new(id, log, route, &body)?;
         post.hop = hop;
         post.flags = if human { FLAG_HUMAN } else { 0 };
+        let sender = self.own_path().await?;
+        post.sent = Some(Sent { sender, peers });
         self.post(post).await
+    }
+
+    /// Returns this session's path; before the server has said it, what it will most probably be.
+    pub(crate) async fn own_path(&self) -> Result<String, ClientError> {
+        let said = self
+            .with(|core| core.ready.as_ref().map(|ready| ready.path.to_string()))
+            .await?;
+        let Account { user, machine, .. } = &self.info.account;
+        Ok(said.unwrap_or_else(|| format!("{user}/{machine}/{}", self.info.handle)))
     }
 
     /// Returns the mailbox of a session.
@@ -139,7 +185,8 @@ impl Client {
         };
         let brief = draft.is_brief();
         let (told, answer) = oneshot::channel();
-        self.command(Command::Send(Box::new(Order { draft, told })))
+        let sent = post.sent;
+        self.command(Command::Send(Box::new(Order { draft, sent, told })))
             .await?;
         let answer = tokio::time::timeout(WAIT, answer).await;
         let stored = match answer {

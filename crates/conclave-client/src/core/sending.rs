@@ -8,6 +8,7 @@ use crate::client::random;
 use crate::error::ClientError;
 use crate::event::{Event, Notice, NoticeKind};
 use crate::outbox::Draft;
+use crate::replica::delivery::Sent;
 use conclave_proto::body::Body;
 use conclave_proto::codec;
 use conclave_proto::entry::{Entry, EntryBody, Envelope, Header, Kind, Route};
@@ -37,6 +38,7 @@ const EPOCHS_MAX: u32 = 64;
 /// What a caller wants to say.
 pub(crate) struct Order {
     pub(crate) draft: Draft,
+    pub(crate) sent: Option<Sent>,
     pub(crate) told: oneshot::Sender<Result<Appended, Reject>>,
 }
 
@@ -110,7 +112,11 @@ impl Core {
 
     /// Takes an order: when this returns it is on disk, or refused.
     pub(super) async fn accept(&mut self, order: Order) {
-        let Order { mut draft, told } = order;
+        let Order {
+            mut draft,
+            sent,
+            told,
+        } = order;
         if self.driver.is_ended() {
             let reject = Reject::new(Code::Offline, "the session has ended");
             drop(told.send(Err(reject)));
@@ -118,7 +124,7 @@ impl Core {
         }
         match self
             .replica
-            .put_draft(self.handle.clone(), draft.clone())
+            .put_draft(self.handle.clone(), draft.clone(), sent)
             .await
         {
             Err(error) => {

@@ -1,5 +1,6 @@
 //! Per handle: how far logs were received, what is unread, and what waits to be sent.
 
+use super::delivery::{self, Sent};
 use super::{Replica, ReplicaError, blob, int, uint};
 use crate::outbox::Draft;
 use conclave_proto::entry::Route;
@@ -110,13 +111,19 @@ impl Replica {
         .await
     }
 
-    /// Puts a draft into the outbox; it is on disk when this returns.
+    /// Puts a draft into the outbox, and notes to whom it is said; it is on disk when this returns.
     ///
     /// # Errors
     /// [`ReplicaError`].
-    pub(crate) async fn put_draft(&self, handle: Name, draft: Draft) -> Result<i64, ReplicaError> {
+    pub(crate) async fn put_draft(
+        &self,
+        handle: Name,
+        draft: Draft,
+        sent: Option<Sent>,
+    ) -> Result<i64, ReplicaError> {
         self.call(move |db| {
-            db.prepare_cached(
+            let tx = db.transaction()?;
+            tx.prepare_cached(
                 "INSERT INTO draft (handle, id, log, kind, route, body, hop, flags, created, until)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )?
@@ -132,7 +139,12 @@ impl Replica {
                 int(draft.created.0),
                 int(draft.until.0),
             ])?;
-            Ok(db.last_insert_rowid())
+            let n = tx.last_insert_rowid();
+            if let Some(sent) = sent {
+                delivery::begin(&tx, &handle, &draft, &sent)?;
+            }
+            tx.commit()?;
+            Ok(n)
         })
         .await
     }
