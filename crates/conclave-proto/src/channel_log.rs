@@ -21,9 +21,9 @@ pub use word::{History, Limits, Mode, RemoveKind, Role, Visibility};
 
 use crate::body::Head;
 use crate::bytes::Builder;
-use crate::entry::{Header, Suite};
+use crate::entry::{Header, Kind, Suite};
 use crate::id::{Blob, ChannelId, Hash, InviteId, UserId};
-use crate::identity_log::{Cap, IdentityLog};
+use crate::identity_log::{Cap, IdentityLog, Machine};
 use crate::key::MachineKey;
 use crate::name::Name;
 use crate::time::UnixMs;
@@ -126,11 +126,45 @@ impl ChannelLog {
     }
 
     /// Returns whether an entry with this header may stand at the log's end (rule 5): by a member
-    /// who may send, with the key of the user and machine its path names.
+    /// who may send, with the key of the user and machine its path names. A profile is no entry.
     ///
     /// # Errors
     /// [`EnvError`].
     pub fn check_env(&self, header: &Header, ids: &impl Identities) -> Result<(), EnvError> {
+        self.fits(header)?;
+        if header.route.kind() == Kind::Profile {
+            return Err(EnvError::Channel);
+        }
+        if self.frozen {
+            return Err(EnvError::Frozen);
+        }
+        let (user, member) = self.speaker(header)?;
+        if member.role < Role::Member {
+            return Err(EnvError::Reader);
+        }
+        let machine = signer(user, member, header, ids)?;
+        match machine.caps.contains(&Cap::Send) {
+            true => Ok(()),
+            false => Err(EnvError::NoSend),
+        }
+    }
+
+    /// Returns whether this is the header of a profile that belongs here now: by any member, readers
+    /// too, with the key of the user and machine its path names. A frozen channel has profiles.
+    ///
+    /// # Errors
+    /// [`EnvError`].
+    pub fn check_profile(&self, header: &Header, ids: &impl Identities) -> Result<(), EnvError> {
+        self.fits(header)?;
+        if header.route.kind() != Kind::Profile {
+            return Err(EnvError::Channel);
+        }
+        let (user, member) = self.speaker(header)?;
+        signer(user, member, header, ids).map(drop)
+    }
+
+    /// Checks that a header is for this channel, of its mode and its newest epoch.
+    fn fits(&self, header: &Header) -> Result<(), EnvError> {
         if header.channel != self.id || header.route.recipient().is_some() {
             return Err(EnvError::Channel);
         }
@@ -140,30 +174,15 @@ impl ChannelLog {
             (Mode::E2e, Suite::One, _) => return Err(EnvError::StaleEpoch),
             _ => return Err(EnvError::Mode),
         }
-        if self.closed {
-            return Err(EnvError::Closed);
+        match self.closed {
+            true => Err(EnvError::Closed),
+            false => Ok(()),
         }
-        if self.frozen {
-            return Err(EnvError::Frozen);
-        }
-        let (user, member) = self
-            .member_named(&header.sender.user)
-            .ok_or(EnvError::NotMember)?;
-        if member.role < Role::Member {
-            return Err(EnvError::Reader);
-        }
-        let n = member.ident.n;
-        let need = EnvError::NeedIdentity { user: *user, n };
-        let identity = ids
-            .identity(user)
-            .filter(|log| log.head().n >= n)
-            .ok_or(need)?;
-        match identity.machine_at(n, &header.sender_key) {
-            Some(machine) if machine.name != header.sender.machine => Err(EnvError::Key),
-            Some(machine) if !machine.caps.contains(&Cap::Send) => Err(EnvError::NoSend),
-            Some(_) => Ok(()),
-            None => Err(EnvError::Key),
-        }
+    }
+
+    fn speaker(&self, header: &Header) -> Result<(&UserId, &Member), EnvError> {
+        let member = self.member_named(&header.sender.user);
+        member.ok_or(EnvError::NotMember)
     }
 
     /// Returns the hash of the membership (DECISIONS 12); `None` if an identity log is missing.
@@ -186,4 +205,21 @@ impl ChannelLog {
         }
         Some(root.sha256())
     }
+}
+
+/// Returns the machine that signs, if the channel goes by it.
+fn signer<'a>(
+    user: &UserId,
+    member: &Member,
+    header: &Header,
+    ids: &'a impl Identities,
+) -> Result<&'a Machine, EnvError> {
+    let n = member.ident.n;
+    let need = EnvError::NeedIdentity { user: *user, n };
+    let identity = ids.identity(user).filter(|log| log.head().n >= n);
+    let machine = identity
+        .ok_or(need)?
+        .machine_at(n, &header.sender_key)
+        .filter(|machine| machine.name == header.sender.machine);
+    machine.ok_or(EnvError::Key)
 }

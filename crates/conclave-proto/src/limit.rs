@@ -28,8 +28,8 @@ pub const TAGS_MAX: usize = 16;
 pub const TAG_BYTES_MAX: usize = 64;
 /// The most receipts in one entry.
 pub const RECEIPTS_MAX: usize = 256;
-/// The largest sealed profile (its ciphertext), in bytes.
-pub const PROFILE_BYTES_MAX: usize = 4 * 1024;
+/// The largest sealed profile (its ciphertext: 4096 padded bytes and the tag), in bytes.
+pub const PROFILE_BYTES_MAX: usize = 4 * 1024 + 16;
 /// The most profiles in one answer.
 pub const PROFILES_MAX: usize = 128;
 /// The most readers in one answer to `cursors`.

@@ -15,6 +15,7 @@ mod enter;
 pub mod handle;
 mod keys;
 mod presence;
+mod profile;
 mod quota;
 mod recover;
 mod request;

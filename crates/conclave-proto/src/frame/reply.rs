@@ -253,6 +253,9 @@ pub struct InviteInfo {
 pub struct Sessions {
     /// Ordered by path.
     pub sessions: Vec<SessionInfo>,
+    /// Whether there are more than an answer holds: those that are online were taken first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// A session that is there, or was a moment ago.

@@ -168,3 +168,42 @@ fn only_members_send_and_only_with_their_own_machine() {
         Err(EnvError::Closed)
     );
 }
+
+#[test]
+fn profiles_are_of_every_member_and_no_entries() {
+    let mut world = World::staffed();
+    let profile = |world: &World, who: &str| Header {
+        route: Route::Profile,
+        ..header(world, who)
+    };
+    let check = |world: &World, header: &Header| world.channel.check_profile(header, &world.ids());
+    for (who, expected) in [
+        ("alice", Ok(())),
+        ("dave", Ok(())),
+        ("mallory", Err(EnvError::NotMember)),
+    ] {
+        assert_eq!(check(&world, &profile(&world, who)), expected, "{who}");
+        let entry = world.channel.check_env(&profile(&world, who), &world.ids());
+        assert_eq!(entry, Err(EnvError::Channel));
+    }
+    let changed = |change: fn(&mut Header)| {
+        let mut header = profile(&world, "carol");
+        change(&mut header);
+        check(&world, &header)
+    };
+    assert_eq!(
+        changed(|h| h.route = Route::Everyone),
+        Err(EnvError::Channel)
+    );
+    assert_eq!(changed(|h| h.suite = Suite::One), Err(EnvError::Mode));
+    assert_eq!(
+        changed(|h| h.sender = "bob/laptop/api".parse().unwrap()),
+        Err(EnvError::Key)
+    );
+    let freeze = CtlBody::Freeze { on: true };
+    world.say("alice", Laptop, freeze).unwrap();
+    assert_eq!(check(&world, &profile(&world, "dave")), Ok(()));
+    world.say("alice", Laptop, CtlBody::Close {}).unwrap();
+    let closed = check(&world, &profile(&world, "dave"));
+    assert_eq!(closed, Err(EnvError::Closed));
+}

@@ -243,6 +243,20 @@ fn ops() -> Vec<Op> {
             unusable: vec![2],
         }),
         Op::WrapMissing(WrapMissing { channel: CHANNEL }),
+        Op::Items(Read {
+            log: log(),
+            after: 0,
+            limit: 50,
+        }),
+        Op::Cursors(CursorsOf { log: log() }),
+        Op::Profile(ProfilePut {
+            channel: CHANNEL,
+            env: envelope(),
+        }),
+        Op::Profiles(ProfilesOf {
+            channel: CHANNEL,
+            after: Some("alice/laptop/api".parse().unwrap()),
+        }),
     ]
 }
 
@@ -287,6 +301,7 @@ fn replies() -> Vec<Reply> {
                 since: AT,
                 agent: "conclave/0.1.0".into(),
             }],
+            more: false,
         }),
         Reply::Users(Users {
             users: vec![user_info()],
@@ -322,6 +337,21 @@ fn replies() -> Vec<Reply> {
         Reply::Missing(Missing {
             e: 2,
             holders: vec![HOLDER],
+        }),
+        Reply::Cursors(Cursors {
+            head: 42,
+            oldest: 1,
+            readers: vec![Reader {
+                path: "alice/laptop/api".parse().unwrap(),
+                seq: 42,
+            }],
+        }),
+        Reply::Profiles(Profiles {
+            profiles: vec![ProfileOf {
+                path: "bob/desktop/api".parse().unwrap(),
+                env: envelope(),
+            }],
+            more: true,
         }),
     ]
 }

@@ -8,12 +8,12 @@ use conclave_proto::admin::ParsedAct;
 use conclave_proto::channel_log::{CtlBody, Mode, ParsedCtl, Role, Visibility};
 use conclave_proto::encryption_key::Announcement;
 use conclave_proto::frame::Op;
-use conclave_proto::frame::op::{CtlAppend, Wrap};
+use conclave_proto::frame::op::{CtlAppend, ProfilePut, Wrap};
 use conclave_proto::frame::reply::ChannelInfo;
 use conclave_proto::id::{ChannelId, UserId};
 use conclave_proto::identity_log;
 use conclave_proto::key::HolderKey;
-use conclave_proto::limit::{BOX_BYTES_MAX, HOLDERS_MAX, WRAPS_MAX};
+use conclave_proto::limit::{BOX_BYTES_MAX, HOLDERS_MAX, PROFILE_BYTES_MAX, WRAPS_MAX};
 use conclave_proto::reject::{Code, Reject};
 use std::collections::BTreeSet;
 
@@ -47,6 +47,7 @@ impl Checked {
                     rec: ek.rec,
                 })
                 .map_err(|e| Reject::new(Code::Unauthorized, e.to_string())),
+            Op::Profile(put) => Self::profile(put),
             Op::WrapPut(put) => {
                 fits_wraps(&put.wraps)?;
                 Ok(Self::Other(Box::new(Op::WrapPut(put))))
@@ -65,6 +66,19 @@ impl Checked {
             )),
             op => Ok(Self::Other(Box::new(op))),
         }
+    }
+
+    fn profile(put: ProfilePut) -> Result<Self, Reject> {
+        if put.env.ct.len() > PROFILE_BYTES_MAX {
+            let text = format!("a sealed profile has at most {PROFILE_BYTES_MAX} bytes");
+            return Err(Reject::new(Code::TooLarge, text));
+        }
+        let env = put.env.parse();
+        let env = env.map_err(|e| Reject::new(Code::Malformed, e.to_string()))?;
+        Ok(Self::Profile {
+            channel: put.channel,
+            env: Box::new(env),
+        })
     }
 
     fn ctl(ctl: CtlAppend) -> Result<Self, Reject> {

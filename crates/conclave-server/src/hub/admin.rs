@@ -306,6 +306,7 @@ impl HubState {
         });
         self.dir.delete_channel(channel);
         self.keys.forget(channel);
+        self.roster.unsay(|_, said| said == channel);
         for conn in followers.unwrap_or_default() {
             self.unfollow(conn, &log);
             self.drop_subscription(conn, log, not_found("channel"));

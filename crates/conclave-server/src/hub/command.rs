@@ -121,6 +121,13 @@ pub enum Checked {
         /// The signed record.
         rec: Blob,
     },
+    /// A profile with a well-formed envelope, within its bounds.
+    Profile {
+        /// The channel the client named.
+        channel: ChannelId,
+        /// The envelope.
+        env: Box<Parsed>,
+    },
     /// Any other operation, within its bounds.
     Other(Box<Op>),
 }

@@ -16,7 +16,7 @@ use conclave_proto::limit::{FRAME_BYTES_MAX, HEARTBEAT_MS, REQUESTS_IN_FLIGHT_MA
 use conclave_proto::name::{CLI_HANDLE, SessionPath};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, Now, UnixMs};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many sessions of one user have, or had, a mailbox.
 const PATHS_MAX: usize = 1_024;
@@ -188,6 +188,7 @@ impl HubState {
                 since: now.wall,
                 agent: hello.agent.clone(),
                 follows: BTreeSet::new(),
+                says: BTreeMap::new(),
             };
             self.roster.insert(path.clone(), there);
         }
@@ -290,13 +291,19 @@ impl HubState {
             return;
         };
         let there = self.roster.get_mut(&session.path);
-        if there.is_some_and(|t| t.follows.remove(&channel)) {
+        let shown = there.is_some_and(|there| {
+            there.says.remove(&channel);
+            there.follows.remove(&channel)
+        });
+        if shown {
             self.announce(channel, session.user, &session.path, false);
         }
     }
 
     /// Ends what sessions of a user show outside the channels it is a member of.
     pub(super) fn hide_user(&mut self, user: UserId, channels: &BTreeSet<ChannelId>) {
+        self.roster
+            .unsay(|there, channel| there.user == user && !channels.contains(channel));
         let theirs = self.roster.iter().filter(|(_, there)| there.user == user);
         let hidden: Vec<(SessionPath, ChannelId)> = theirs
             .flat_map(|(path, t)| t.follows.difference(channels).map(|c| (path.clone(), *c)))

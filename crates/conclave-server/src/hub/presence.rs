@@ -1,6 +1,7 @@
 //! Who is there: handles, the lease across reconnects, and what others are told of it.
 
 use super::ConnId;
+use conclave_proto::entry::Envelope;
 use conclave_proto::frame::reply::SessionInfo;
 use conclave_proto::id::{ChannelId, Instance, UserId};
 use conclave_proto::key::MachineKey;
@@ -9,6 +10,7 @@ use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, UnixMs};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// The highest number behind a defaulted handle.
 const NUMBERED_MAX: u32 = 999;
@@ -28,6 +30,8 @@ pub(super) struct Present {
     pub(super) agent: String,
     /// The channels others see it in.
     pub(super) follows: BTreeSet<ChannelId>,
+    /// What it says of itself, by channel.
+    pub(super) says: BTreeMap<ChannelId, Envelope>,
 }
 
 /// Whether a connection exists.
@@ -103,6 +107,24 @@ impl Roster {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&SessionPath, &Present)> {
         self.0.iter()
+    }
+
+    /// Returns the sessions after a path, in the order of paths.
+    pub(super) fn after(
+        &self,
+        path: Option<&SessionPath>,
+    ) -> impl Iterator<Item = (&SessionPath, &Present)> {
+        let from = path.map_or(Bound::Unbounded, Bound::Excluded);
+        self.0.range::<SessionPath, _>((from, Bound::Unbounded))
+    }
+
+    /// Forgets what sessions said in channels where `is` tells so.
+    pub(super) fn unsay(&mut self, is: impl Fn(&Present, &ChannelId) -> bool) {
+        for there in self.0.values_mut() {
+            let mut said = std::mem::take(&mut there.says);
+            said.retain(|channel, _| !is(there, channel));
+            there.says = said;
+        }
     }
 
     /// Returns how many sessions a machine has.

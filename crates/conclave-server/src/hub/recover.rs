@@ -76,7 +76,10 @@ impl HubState {
                 matches!(announced.holder, SignerKey::Owner(_))
             }
             Checked::Other(op) => matches!(&**op, Op::IdentFetch(op) if op.user == me.user),
-            Checked::Append { .. } | Checked::Ctl { .. } | Checked::Admin(_) => false,
+            Checked::Append { .. }
+            | Checked::Profile { .. }
+            | Checked::Ctl { .. }
+            | Checked::Admin(_) => false,
         };
         match allowed {
             true => Ok(()),

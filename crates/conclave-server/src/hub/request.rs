@@ -9,8 +9,7 @@ use crate::store::{PageQuery, Select};
 use conclave_proto::channel_log::{History, Role, Visibility};
 use conclave_proto::frame::op::{KickSession, Nothing, Op, Subscribe};
 use conclave_proto::frame::reply::{
-    Channels, Idents, InviteInfo, Reply, ServerInvite, ServerInvites, SessionInfo, Sessions,
-    UserInfo, Users,
+    Channels, Idents, InviteInfo, Reply, ServerInvite, ServerInvites, UserInfo, Users,
 };
 use conclave_proto::id::{ChannelId, InviteId, LogId, UserId};
 use conclave_proto::limit::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
@@ -39,6 +38,7 @@ impl HubState {
             Checked::Announcement { announced, rec } => {
                 self.announce_key(now, conn, id, &announced, rec)
             }
+            Checked::Profile { channel, env } => self.put_profile(now, conn, id, channel, *env),
             Checked::Other(op) => self.other(now, conn, id, *op),
         }
     }
@@ -99,13 +99,15 @@ impl HubState {
                 }));
                 return Ok(());
             }
-            Op::Items(_) | Op::Cursors(_) | Op::Profile(_) | Op::Profiles(_) => {
+            Op::Profiles(op) => self.profiles(&me, &op)?,
+            Op::Items(_) | Op::Cursors(_) => {
                 return Err(Reject::new(
                     Code::UnknownOp,
                     "this server does not know that",
                 ));
             }
             Op::Append(_)
+            | Op::Profile(_)
             | Op::CtlAppend(_)
             | Op::IdentAppend(_)
             | Op::Admin(_)
@@ -325,18 +327,6 @@ impl HubState {
         };
         self.reply(conn, id, Reply::Invite(shown));
         Ok(())
-    }
-
-    fn who(&self, me: &Session, channel: Option<ChannelId>) -> Result<Reply, Reject> {
-        if let Some(channel) = &channel {
-            self.dir.joined(channel, &me.user)?;
-        }
-        let sessions = self.roster.iter().filter(|(_, there)| match &channel {
-            Some(channel) => there.follows.contains(channel),
-            None => self.dir.users.share(&me.user, &there.user),
-        });
-        let sessions: Vec<SessionInfo> = sessions.map(|(path, there)| there.info(path)).collect();
-        Ok(Reply::Sessions(Sessions { sessions }))
     }
 
     fn kick(&mut self, now: Now, me: &Session, op: &KickSession) -> Result<Reply, Reject> {

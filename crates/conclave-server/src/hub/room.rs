@@ -78,6 +78,8 @@ impl HubState {
             Checked::Ctl { .. } => true,
             // They make room, or end somebody's rights.
             Checked::Ident(_) | Checked::Admin(_) | Checked::Other(_) => return Ok(()),
+            // They are not written.
+            Checked::Profile { .. } => return Ok(()),
         };
         let full = self.room.full.map(|at| now.mono.since(at));
         match full.filter(|ms| change && *ms < FULL_PAUSE_MS) {

@@ -432,7 +432,9 @@ fn classify(command: &Command) -> Class {
         Command::Request { op, .. } => match op {
             Checked::Append { .. } => Class::Appends,
             Checked::Ctl { .. } | Checked::Ident(_) | Checked::Admin(_) => Class::Changes,
-            Checked::Announcement { .. } | Checked::Other(_) => Class::Neutral,
+            Checked::Announcement { .. } | Checked::Profile { .. } | Checked::Other(_) => {
+                Class::Neutral
+            }
         },
         Command::Enter { entry, .. } => match entry.mode {
             Mode::Register { .. } | Mode::Redeem { .. } => Class::Changes,

@@ -13,6 +13,7 @@ mod hostile;
 mod hub;
 mod keys;
 mod kill;
+mod profiles;
 mod quotas;
 mod retry;
 mod rig;

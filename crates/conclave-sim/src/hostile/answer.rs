@@ -4,20 +4,21 @@ use super::script::Script;
 use super::{ctl, env};
 use conclave_proto::channel_log::{ChannelLog, CtlBody, ParsedCtl};
 use conclave_proto::encryption_key::Announcement;
-use conclave_proto::entry::{Entry, EntryBody, Envelope};
+use conclave_proto::entry::{Entry, EntryBody, Envelope, Header, Route};
 use conclave_proto::frame::event::{EpochOf, Event, IdentHead};
 use conclave_proto::frame::op::{
-    CtlAppend, IdentAppend, IdentFetch, Nothing, Op, WrapFetch, WrapPut,
+    CtlAppend, IdentAppend, IdentFetch, Nothing, Op, ProfilePut, Read, WrapFetch, WrapPut,
 };
 use conclave_proto::frame::reply::{
-    Appended, ChannelInfo, Channels, Eks, EntryPage, EpochWrap, Idents, InviteInfo, Missing, Reply,
-    Sessions, Subscribed, UserInfo, Wraps,
+    Appended, ChannelInfo, Channels, Cursors, Eks, EntryPage, EpochWrap, Idents, InviteInfo,
+    Missing, ProfileOf, Profiles, Reply, Sessions, Subscribed, UserInfo, Wraps,
 };
 use conclave_proto::frame::{Outcome, ServerFrame};
 use conclave_proto::id::{ChannelId, InviteId, LogId, UserId};
 use conclave_proto::key::HolderKey;
 use conclave_proto::record::Record;
 use conclave_proto::reject::{Code, Reject};
+use std::collections::BTreeMap;
 
 fn gone() -> Outcome {
     Outcome::Err(Reject::new(Code::NotFound, "no such thing"))
@@ -124,14 +125,32 @@ impl Script {
                 None => gone(),
             },
             Op::Invite(op) => self.show_invite(op.invite, &user),
-            Op::Who(_) => Outcome::Ok(Reply::Sessions(Sessions {
-                sessions: Vec::new(),
-            })),
-            Op::Items(_)
-            | Op::Cursors(_)
-            | Op::Profile(_)
-            | Op::Profiles(_)
-            | Op::FindChannel(_)
+            Op::Who(_) => {
+                let (sessions, more) = (Vec::new(), false);
+                Outcome::Ok(Reply::Sessions(Sessions { sessions, more }))
+            }
+            Op::Items(op) => page(self.items(op), count(self.entries(&op.log))),
+            Op::Cursors(op) => {
+                let head = count(self.entries(&op.log));
+                let (oldest, readers) = (1, Vec::new());
+                Outcome::Ok(Reply::Cursors(Cursors {
+                    head,
+                    oldest,
+                    readers,
+                }))
+            }
+            Op::Profile(op) => self.put_profile(op),
+            Op::Profiles(op) => {
+                let all = self.profiles.iter();
+                let there = all.filter(|((channel, _), _)| *channel == op.channel);
+                let profiles = there.map(|((_, path), env)| ProfileOf {
+                    path: path.clone(),
+                    env: env.clone(),
+                });
+                let (profiles, more) = (profiles.collect(), false);
+                Outcome::Ok(Reply::Profiles(Profiles { profiles, more }))
+            }
+            Op::FindChannel(_)
             | Op::KickSession(_)
             | Op::EnrolOpen(_)
             | Op::Admin(_)
@@ -140,6 +159,37 @@ impl Script {
             | Op::Audit(_)
             | Op::Unknown(_) => gone(),
         }
+    }
+
+    /// Returns the newest entry of each slot and memory item.
+    fn items(&self, op: &Read) -> Vec<Entry> {
+        let mut newest: BTreeMap<Vec<u8>, Entry> = BTreeMap::new();
+        for entry in self.entries(&op.log) {
+            if let EntryBody::Env(env) = &entry.body
+                && let Some(header) = Header::parse(&env.header)
+            {
+                let by = header.sender.user.as_str().as_bytes();
+                let item = match &header.route {
+                    Route::State(slot, _) => slot.as_bytes().to_vec(),
+                    Route::Memory(item, _) => [item.as_bytes(), by].concat(),
+                    _ => continue,
+                };
+                newest.insert(item, entry.clone());
+            }
+        }
+        let mut items: Vec<Entry> = newest.into_values().collect();
+        items.retain(|entry| entry.seq > op.after);
+        items.sort_by_key(|entry| entry.seq);
+        items
+    }
+
+    fn put_profile(&mut self, op: &ProfilePut) -> Outcome {
+        let Some(header) = Header::parse(&op.env.header) else {
+            return Outcome::Err(Reject::new(Code::Malformed, "no header"));
+        };
+        let place = (op.channel, header.sender);
+        self.profiles.insert(place, op.env.clone());
+        done()
     }
 
     fn append(&mut self, log: LogId, envelope: &Envelope) -> Outcome {

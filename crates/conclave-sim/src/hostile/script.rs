@@ -5,7 +5,7 @@ use conclave_e2ee::wrap;
 use conclave_proto::channel_log::ChannelLog;
 use conclave_proto::codec::Encoding;
 use conclave_proto::encryption_key::Announcement;
-use conclave_proto::entry::{Entry, EntryBody};
+use conclave_proto::entry::{Entry, EntryBody, Envelope};
 use conclave_proto::frame::event::{Entries, Event};
 use conclave_proto::frame::op::{Op, Wrap};
 use conclave_proto::frame::{
@@ -54,6 +54,8 @@ pub struct Script {
     pub announced: HashMap<HolderKey, Vec<Blob>>,
     /// The boxes beside invites.
     pub boxes: HashMap<InviteId, Blob>,
+    /// What sessions say of themselves.
+    pub profiles: BTreeMap<(ChannelId, SessionPath), Envelope>,
     /// Answers first.
     pub lie: Lie,
     /// Everything that was asked, in order, with who asked it.
@@ -98,6 +100,7 @@ impl Script {
             wraps: BTreeMap::new(),
             announced: HashMap::new(),
             boxes: HashMap::new(),
+            profiles: BTreeMap::new(),
             lie: Box::new(|_| None),
             asked: Vec::new(),
             ready: |_| {},
