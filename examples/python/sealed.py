@@ -137,7 +137,7 @@ def hpke_open(secret, info, aad, sealed):
 
 # ---- 9.3: channel keys, and what is sealed under them
 
-LABEL_OF_KIND = {1: "msg", 3: "state", 4: "memory"}
+LABEL_OF_KIND = {1: "msg", 3: "state", 4: "memory", 6: "profile"}
 
 
 class ChannelKey:

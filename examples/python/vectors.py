@@ -36,7 +36,7 @@ def facts_of(value):
 def keys(vector):
     key = ChannelKey(*raw(vector, "channel"), vector["e"], *raw(vector, "key"))
     same("a derived key", {label: key.k(label).hex() for label in vector["derived"]}, vector["derived"])
-    same("the set of labels", set(vector["derived"]), {"msg", "state", "memory", "bundle", "prev", "commit"})
+    same("the set of labels", set(vector["derived"]), {"msg", "state", "memory", "profile", "bundle", "prev", "commit"})
 
 
 def header(vector, suite=1):

@@ -2,9 +2,11 @@
 
 use crate::kit::{NONCE, channel_key, channel_routes, flipped, header, key_of, secret, signed};
 use conclave_e2ee::{OpenError, SealError};
+use conclave_proto::body::{Body, Head};
 use conclave_proto::entry::{Envelope, Route, Suite};
-use conclave_proto::id::Blob;
-use conclave_proto::limit::CIPHERTEXT_BYTES_MAX;
+use conclave_proto::id::{Blob, Hash};
+use conclave_proto::limit::{CIPHERTEXT_BYTES_MAX, PROFILE_BYTES_MAX};
+use conclave_proto::profile::{GROUPS_MAX, Label, Profile, SUMMARY_BYTES_MAX, Status};
 
 fn sealed(route: Route) -> Envelope {
     channel_key()
@@ -151,4 +153,35 @@ fn a_holder_of_the_key_who_pads_otherwise_is_refused() {
     assert_eq!(with(&padded), Err(OpenError::Padding));
     assert_eq!(with(b""), Err(OpenError::Padding));
     assert_eq!(with(&padded[..256]).unwrap().as_slice(), [0; 5]);
+}
+
+#[test]
+fn the_largest_profile_fits_its_bound_when_it_is_sealed() {
+    let longest = "n".repeat(32);
+    let group = [longest.as_str(); 4].join("/");
+    let label = Label {
+        name: group.parse().unwrap(),
+        role: Some(longest.parse().unwrap()),
+    };
+    let profile = Profile {
+        role: Some(longest.parse().unwrap()),
+        groups: vec![label; GROUPS_MAX],
+        status: Some(Status::Working),
+        summary: Some("s".repeat(SUMMARY_BYTES_MAX)),
+    };
+    let head = Some(Head {
+        n: u64::MAX,
+        hash: Hash::new([1; 32]),
+    });
+    let body = Body {
+        profile: Some(profile),
+        ctl_head: head,
+        ident_head: head,
+        last_seen: head,
+        ..Body::default()
+    };
+    let bytes = body.to_bytes().unwrap();
+    let header = header(Route::Profile);
+    let sealed = channel_key().seal(&header, &bytes, NONCE, &secret(1));
+    assert_eq!(sealed.unwrap().ct.len(), PROFILE_BYTES_MAX);
 }

@@ -58,11 +58,12 @@ pub(crate) fn header(route: Route) -> Header {
 }
 
 /// One route of each kind that a channel key seals.
-pub(crate) fn channel_routes() -> [Route; 3] {
+pub(crate) fn channel_routes() -> [Route; 4] {
     [
         Route::Everyone,
         Route::State(SlotId::new([9; 16]), 7),
         Route::Memory(MsgId::new([8; 16]), 1),
+        Route::Profile,
     ]
 }
 

@@ -31,7 +31,9 @@ fn bytes<const N: usize>(first: u8) -> [u8; N] {
 }
 
 fn keys(key: &ChannelKey) -> Value {
-    let labels = ["msg", "state", "memory", "bundle", "prev", "commit"];
+    let labels = [
+        "msg", "state", "memory", "profile", "bundle", "prev", "commit",
+    ];
     let derived = labels.map(|label| {
         (
             label.to_owned(),
@@ -51,12 +53,13 @@ fn kind(header: &Header) -> u8 {
         Kind::State => 3,
         Kind::Memory => 4,
         Kind::Receipt => 5,
+        Kind::Profile => 6,
     }
 }
 
 fn parts(header: &Header, env: &Envelope) -> Value {
     let route = match &header.route {
-        Route::Everyone => Vec::new(),
+        Route::Everyone | Route::Profile => Vec::new(),
         Route::Whisper(path) | Route::Receipt(path) => path.to_string().into_bytes(),
         Route::State(slot, version) => [&slot.as_bytes()[..], &version.to_be_bytes()].concat(),
         Route::Memory(item, op) => [&item.as_bytes()[..], &[*op]].concat(),
