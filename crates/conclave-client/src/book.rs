@@ -6,6 +6,7 @@
 
 pub mod keys;
 pub mod opened;
+mod profile;
 
 use crate::event::NoticeKind;
 use crate::replica::chain::ChannelPin;

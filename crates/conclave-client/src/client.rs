@@ -10,12 +10,14 @@ pub mod entry;
 pub mod find;
 pub mod keys;
 pub mod machine;
+pub mod peers;
 pub mod read;
 pub mod rotate;
 pub mod send;
 pub mod verify;
 
 pub use channel::{Channel, NewChannel, Signer};
+pub use peers::Peer;
 pub use read::History;
 pub use send::{SendReport, Target};
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod errand;
 mod feed;
+pub(crate) mod profiles;
 mod sealing;
 pub(crate) mod sending;
 
@@ -15,7 +16,7 @@ use crate::link::Driver;
 use crate::replica::Replica;
 use conclave_proto::body::Head;
 use conclave_proto::frame::{Event as Told, Op, Ready, Reply};
-use conclave_proto::id::{LogId, SenderSid, ServerId, UserId};
+use conclave_proto::id::{ChannelId, LogId, SenderSid, ServerId, UserId};
 use conclave_proto::key::{Secret, ServerKey};
 use conclave_proto::link::{DownReason, Input, Output};
 use conclave_proto::name::Name;
@@ -57,6 +58,8 @@ enum Waiting {
     Caller(oneshot::Sender<Result<Reply, Reject>>),
     /// A draft of the outbox.
     Append(LogId),
+    /// What the session says of itself in a channel.
+    Profile(ChannelId),
     /// Something a feed needs; of an identity, records from this number on.
     Need(Need, u64),
 }
@@ -116,6 +119,7 @@ pub(crate) struct Core {
     newest: HashMap<LogId, Head>,
     outbox: sending::Outbox,
     errands: Errands,
+    pub(crate) profiles: profiles::Profiles,
     events: Option<mpsc::Sender<Event>>,
     backlog: VecDeque<Event>,
     status: watch::Sender<Status>,
@@ -143,6 +147,7 @@ impl Core {
             newest: HashMap::new(),
             outbox: sending::Outbox::default(),
             errands: Errands::new(setup.keeper),
+            profiles: profiles::Profiles::default(),
             events: Some(setup.events),
             backlog: VecDeque::new(),
             status: setup.status,
@@ -186,7 +191,10 @@ impl Core {
                     self.events = None;
                     self.backlog.clear();
                 }
-                Turn::Due => self.retry_due().await,
+                Turn::Due => {
+                    self.retry_due().await;
+                    self.publish_due();
+                }
             }
             self.feed_all().await;
         }
@@ -207,7 +215,8 @@ impl Core {
 
     /// Waits for one thing to do; decides nothing.
     async fn turn(&mut self, commands: &mut mpsc::Receiver<Command>) -> Turn {
-        let due = self.outbox.next_due();
+        let due = [self.outbox.next_due(), self.profiles.next_due()];
+        let due = due.into_iter().flatten().min();
         let clock = *self.driver.clock();
         let clear = self.backlog.is_empty();
         tokio::select! {
@@ -240,6 +249,7 @@ impl Core {
                 self.status.send_replace(Status::Up(Arc::clone(&ready)));
                 self.tell(Event::Up(ready));
                 self.errand(Errand::Announce);
+                self.profiles.renew_all(self.driver.now().mono);
                 self.send_all().await;
             }
             Output::Down {
@@ -256,6 +266,7 @@ impl Core {
             Output::Response { token, result } => match self.waiting.remove(&token) {
                 Some(Waiting::Caller(reply)) => drop(reply.send(result)),
                 Some(Waiting::Append(log)) => self.appended(log, result).await,
+                Some(Waiting::Profile(channel)) => self.published(channel, &result),
                 Some(Waiting::Need(need, from)) => self.needed(need, from, result).await,
                 None => {}
             },
@@ -395,6 +406,7 @@ impl Core {
             self.newest.extend(newest.map(|head| (log, head)));
             self.driver.input(Input::Follow { log, after });
             if let LogId::Channel(channel) = log {
+                self.profiles.renew(&channel, self.driver.now().mono);
                 self.repair_soon(channel);
             }
         }

@@ -41,6 +41,7 @@ async fn carry_out(client: &Client, errand: &Errand) -> Result<(), ClientError> 
     match errand {
         Errand::Prepare(log, to) => client.prepare(*log, to.as_ref()).await,
         Errand::Keys(channel) | Errand::KeyCame(channel) => client.fetch_keys(*channel).await,
+        Errand::Profile(channel) => client.prepare_profile(*channel).await,
         Errand::Repair(channel) => client.repair(*channel).await,
         Errand::Reload => client.reload_own().await,
         Errand::Announce => client.announce().await,

@@ -56,6 +56,26 @@ impl Client {
         }
     }
 
+    /// Finds out how to seal what this session says of itself in a channel. Who may send makes the next
+    /// key if the membership asks for one; readers wait for it.
+    pub(crate) async fn prepare_profile(&self, channel: ChannelId) -> Result<(), ClientError> {
+        let tip = self.tip(channel).await?;
+        if tip.mode() == Mode::Signed {
+            return Ok(());
+        }
+        let old = move |core: &mut crate::core::Core| core.book.must_rotate(&channel);
+        if may_send(&tip, &self.info.account.user_id).is_ok() && self.with(old).await? {
+            self.rotate_if_needed(channel).await?;
+        }
+        if !self.has_key(channel).await? {
+            self.fetch_keys(channel).await?;
+        }
+        match self.has_key(channel).await? && !self.with(old).await? {
+            true => Ok(()),
+            false => Err(pending()),
+        }
+    }
+
     async fn learn_recipient(&self, to: &SessionPath) -> Result<(), ClientError> {
         let user = self.find_user(&to.user).await?;
         let machine = to.machine.clone();

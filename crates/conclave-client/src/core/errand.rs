@@ -32,6 +32,8 @@ pub(crate) enum Errand {
     Keys(ChannelId),
     /// The same, at once: one of them has come.
     KeyCame(ChannelId),
+    /// Find out how to seal what this session says of itself in a channel.
+    Profile(ChannelId),
     /// Bring a channel's key to members that lack it.
     Repair(ChannelId),
     /// Read this machine's own encryption keys anew.
@@ -119,7 +121,12 @@ impl Core {
             return;
         }
         match change {
-            CtlChange::EpochStarted(_) | CtlChange::Meta => self.errand(Errand::Keys(channel)),
+            CtlChange::EpochStarted(_) => {
+                self.errand(Errand::Keys(channel));
+                // Who came since can open only what is sealed under the newest key.
+                self.profiles.renew(&channel, self.driver.now().mono);
+            }
+            CtlChange::Meta => self.errand(Errand::Keys(channel)),
             CtlChange::MemberAdded { .. } | CtlChange::IdentAdvanced { .. } => {
                 self.repair_soon(channel);
             }
@@ -144,6 +151,7 @@ impl Core {
             Errand::Keys(channel) | Errand::KeyCame(channel) => {
                 self.keys_done(channel, result.is_ok()).await;
             }
+            Errand::Profile(channel) => self.profile_prepared(channel, result),
             Errand::Reload => self.own_reloaded(),
             Errand::Repair(_) => {
                 if let Err(error) = result {
@@ -182,6 +190,7 @@ impl Core {
             self.errands.told.remove(&channel);
         }
         if readable {
+            self.profiles.wake(&channel, self.driver.now().mono);
             self.wake(LogId::Channel(channel)).await;
         }
     }

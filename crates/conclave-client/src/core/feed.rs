@@ -13,8 +13,9 @@ use conclave_proto::entry::{Entry, EntryBody, Envelope, FLAG_HUMAN};
 use conclave_proto::frame::op::{FindName, IdentFetch};
 use conclave_proto::frame::reply::Gap;
 use conclave_proto::frame::{Op, Reply};
-use conclave_proto::id::{ChannelId, LogId};
+use conclave_proto::id::{ChannelId, LogId, UserId};
 use conclave_proto::link::Input;
+use conclave_proto::name::SessionPath;
 use conclave_proto::reject::{Code, Reject};
 use std::collections::VecDeque;
 
@@ -331,24 +332,14 @@ impl Core {
 
     /// Adds to a message what is known of its sender.
     pub(crate) fn present(&self, m: Verified, age: Age) -> VerifiedMessage {
-        let (scope, member_since, vouched) = match m.log {
-            LogId::Mailbox(_) => (Scope::Whisper, None, false),
+        let (scope, channel) = match m.log {
+            LogId::Mailbox(_) => (Scope::Whisper, None),
             LogId::Channel(id) => {
-                let (since, vouched) = self.book.standing(&id, &m.user, &self.me);
                 let name = self.book.channel_name(&id);
-                (Scope::Channel { id, name }, since, vouched)
+                (Scope::Channel { id, name }, Some(id))
             }
         };
-        let facts = SenderFacts {
-            own: m.user == self.me,
-            this_session: self.is_own(&m.sender),
-            key_changed: self
-                .book
-                .pinned(&m.sender.user)
-                .is_some_and(|pin| pin.changed),
-            member_since,
-            vouched,
-        };
+        let facts = self.facts(channel.as_ref(), &m.user, &m.sender);
         VerifiedMessage {
             server: self.book.server(),
             log: m.log,
@@ -364,6 +355,25 @@ impl Core {
             human: m.flags & FLAG_HUMAN != 0,
             body: m.body,
             age,
+        }
+    }
+
+    /// Returns what is known of who speaks, in a channel or to this session alone.
+    pub(crate) fn facts(
+        &self,
+        channel: Option<&ChannelId>,
+        user: &UserId,
+        path: &SessionPath,
+    ) -> SenderFacts {
+        let standing = channel.map(|id| self.book.standing(id, user, &self.me));
+        let (member_since, vouched) = standing.unwrap_or((None, false));
+        let pin = self.book.pinned(&path.user);
+        SenderFacts {
+            own: *user == self.me,
+            this_session: self.is_own(path),
+            key_changed: pin.is_some_and(|pin| pin.changed),
+            member_since,
+            vouched,
         }
     }
 
@@ -437,6 +447,10 @@ impl Core {
             if std::mem::take(&mut feed.paused) {
                 let (log, after) = (*log, feed.stored);
                 self.driver.input(Input::Follow { log, after });
+                if let LogId::Channel(channel) = log {
+                    // Who stops following has no profile there any more.
+                    self.profiles.renew(&channel, self.driver.now().mono);
+                }
             }
         }
     }
@@ -457,7 +471,7 @@ impl Core {
     /// Verifies and keeps identity records; returns whether there was anything new.
     pub(crate) async fn learn(
         &mut self,
-        user: conclave_proto::id::UserId,
+        user: UserId,
         asked_from: u64,
         mut records: Vec<conclave_proto::id::Blob>,
     ) -> Result<bool, ClientError> {

@@ -507,7 +507,7 @@ impl Lane {
 }
 
 /// Returns whether a refusal says nothing of the draft, only of the moment.
-const fn is_passing(code: &Code) -> bool {
+pub(super) const fn is_passing(code: &Code) -> bool {
     matches!(
         code,
         Code::RateLimited

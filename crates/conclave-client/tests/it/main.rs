@@ -9,6 +9,7 @@ mod hostile;
 mod keys;
 mod lies;
 mod owner;
+mod peers;
 mod recovery;
 mod scene;
 mod sealed;

@@ -43,7 +43,7 @@ impl World {
         world
     }
 
-    async fn up(&mut self) {
+    pub(crate) async fn up(&mut self) {
         let mut config = Config::in_dir(self.dir.path().join("data"));
         config.listen = self.addr;
         config.registration = Registration::Open;
