@@ -9,6 +9,7 @@ mod admin;
 mod append;
 mod batch;
 pub mod command;
+mod cursor;
 mod directory;
 pub mod effect;
 mod enter;

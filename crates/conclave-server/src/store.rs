@@ -5,17 +5,19 @@
 //! mailbox. It knows no users, roles or connections.
 
 pub mod memory;
+pub mod page;
 pub mod row;
 pub mod sqlite;
 
+pub use page::PageBuilder;
+
 use crate::audit::RequestId;
 use conclave_proto::body::Head;
-use conclave_proto::entry::{Entry, Parsed};
+use conclave_proto::entry::Parsed;
 use conclave_proto::frame::op::Wrap;
-use conclave_proto::frame::reply::{AuditPage, EntryPage, EpochWrap, Gap};
+use conclave_proto::frame::reply::{AuditPage, EntryPage, EpochWrap};
 use conclave_proto::id::{Blob, ChannelId, InviteId, LogId, MailboxId, UserId};
 use conclave_proto::key::{HolderKey, InviteKey};
-use conclave_proto::limit::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
 use conclave_proto::name::SessionPath;
 use conclave_proto::time::UnixMs;
 
@@ -311,6 +313,12 @@ pub enum PageQuery {
         /// From this epoch on.
         from: u32,
     },
+    /// How far sessions have received a log, at most [`CURSOR_ROWS_MAX`]: the farthest first, then by
+    /// path.
+    Cursors {
+        /// Which log.
+        log: LogId,
+    },
 }
 
 /// Which entries of a log.
@@ -331,6 +339,19 @@ pub enum Page {
     Audit(AuditPage),
     /// Of a holder's wraps.
     Wraps(Vec<EpochWrap>),
+    /// Of a log's cursors.
+    Cursors(Vec<CursorRow>),
+}
+
+/// How far one session has received a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CursorRow {
+    /// Of which user the session is.
+    pub user: UserId,
+    /// The session.
+    pub path: SessionPath,
+    /// Everything up to here.
+    pub seq: u64,
 }
 
 /// Reads pages.
@@ -368,6 +389,9 @@ pub trait Store: Read {
         None
     }
 }
+
+/// How many cursors of one log are looked at.
+pub const CURSOR_ROWS_MAX: usize = 4_096;
 
 /// Among how many of the newest audit rows [`Snapshot::acts`] are looked for.
 const ACT_ROWS: usize = 8_192;
@@ -418,101 +442,4 @@ pub struct LogRow {
     pub frozen: bool,
     /// Its entries were deleted.
     pub deleted: bool,
-}
-
-/// Builds one page: entries come in ascending order, holes become one gap.
-#[derive(Debug)]
-pub struct PageBuilder {
-    entries: Vec<Entry>,
-    bytes: usize,
-    limit: usize,
-    full: bool,
-    lapsed: u64,
-}
-
-impl PageBuilder {
-    /// Starts a page of at most `limit` entries.
-    #[must_use]
-    pub fn new(limit: u32) -> Self {
-        let limit = usize::try_from(limit).unwrap_or(PAGE_ENTRIES_MAX);
-        Self {
-            entries: Vec::new(),
-            bytes: 0,
-            limit: limit.clamp(1, PAGE_ENTRIES_MAX),
-            full: false,
-            lapsed: 0,
-        }
-    }
-
-    /// Tells which is the newest message that retention has removed: a hole above it lacks only
-    /// replaced state and memory.
-    #[must_use]
-    pub const fn lapsed(mut self, seq: u64) -> Self {
-        self.lapsed = seq;
-        self
-    }
-
-    /// Adds the next entry; `false` if it does not fit and the page is complete.
-    pub fn push(&mut self, entry: Entry) -> bool {
-        let size = row::size(&entry.body);
-        let fits = self.entries.is_empty() || self.bytes + size <= PAGE_BYTES_MAX;
-        if self.entries.len() >= self.limit || !fits {
-            self.full = true;
-            return false;
-        }
-        self.bytes += size;
-        self.entries.push(entry);
-        true
-    }
-
-    /// Finishes the page that starts after `after` in a log whose newest entry is `head`.
-    #[must_use]
-    pub fn finish(self, after: u64, head: u64, select: Select) -> EntryPage {
-        let last = self.entries.last().map_or(after, |e| e.seq);
-        let next = if self.full { last } else { head.max(after) };
-        let gap = match select {
-            Select::All => gap(after, next, &self.entries, self.lapsed),
-            Select::Ctl => None,
-        };
-        EntryPage {
-            entries: self.entries,
-            gap,
-            next,
-            head,
-        }
-    }
-}
-
-/// Names the holes among `entries`, which are all there is in `after+1..=last`.
-fn gap(after: u64, last: u64, entries: &[Entry], lapsed: u64) -> Option<Gap> {
-    let present = u64::try_from(entries.len()).unwrap_or(u64::MAX);
-    let missing = last.saturating_sub(after).saturating_sub(present);
-    if missing == 0 {
-        return None;
-    }
-    let mut from = after + 1;
-    for entry in entries.iter().take_while(|e| e.seq <= last) {
-        if entry.seq != from {
-            break;
-        }
-        from += 1;
-    }
-    let mut to = last;
-    for entry in entries.iter().rev() {
-        if entry.seq != to {
-            break;
-        }
-        to -= 1;
-    }
-    Some(Gap {
-        from,
-        to,
-        missing,
-        reason: if from > lapsed {
-            "compacted"
-        } else {
-            "retention"
-        }
-        .to_owned(),
-    })
 }

@@ -117,9 +117,7 @@ impl HubState {
         }
         let nobody = || not_found("session");
         let (user, account) = self.dir.user_named(&path.user).ok_or_else(nobody)?;
-        let known = self.dir.users.share(&session.user, &user)
-            || sender.is_some_and(|s| s.correspondents.contains(&user));
-        if account.standing.removed || !known {
+        if !self.may_reach(&session.user, &user) {
             return Err(nobody());
         }
         let reader = MailboxId::of(&user, path);

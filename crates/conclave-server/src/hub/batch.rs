@@ -7,7 +7,6 @@ use crate::store::{CommitError, Outcome, Write};
 use conclave_proto::close::Close;
 use conclave_proto::entry::{Entry, EntryBody};
 use conclave_proto::frame::Reply;
-use conclave_proto::frame::client::Cursor;
 use conclave_proto::frame::reply::Appended;
 use conclave_proto::id::LogId;
 use conclave_proto::reject::{Code, Reject};
@@ -225,31 +224,6 @@ impl HubState {
                 steps: EXPIRE_STEPS,
             };
             self.put(write, Pending::Expire(log));
-        }
-    }
-
-    fn flush_cursors(&mut self) {
-        for ((log, reader), seq) in std::mem::take(&mut self.cursors) {
-            self.write(Write::Cursor { log, reader, seq });
-        }
-    }
-
-    pub(super) fn ack(&mut self, conn: ConnId, cursors: Vec<Cursor>) {
-        let Some((conn, session)) = self
-            .conns
-            .get(&conn)
-            .and_then(|c| Some((c, c.session.as_ref()?)))
-        else {
-            return;
-        };
-        let Some(reader) = session.mailbox else {
-            return;
-        };
-        for Cursor { log, seq } in cursors {
-            if let (true, Some(state)) = (conn.subs.contains_key(&log), self.logs.get(&log)) {
-                let cursor = self.cursors.entry((log, reader)).or_default();
-                *cursor = (*cursor).max(seq.min(state.head));
-            }
         }
     }
 

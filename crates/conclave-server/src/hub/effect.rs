@@ -1,7 +1,7 @@
 //! What leaves the hub: frames for connections, ends of connections, and page loads.
 
 use super::ConnId;
-use crate::store::{Page, PageQuery, StoreError};
+use crate::store::{CursorRow, Page, PageQuery, StoreError};
 use bytes::Bytes;
 use conclave_proto::close::Close;
 use conclave_proto::codec::Encoding;
@@ -52,6 +52,8 @@ pub enum Purpose {
     Answer(u64),
     /// To answer this request about an invite, with the control records in it.
     Invite(u64, Box<InviteInfo>),
+    /// To answer this request for cursors, with those that are newer than what the store knows.
+    Cursors(u64, Vec<CursorRow>),
 }
 
 /// A finished page load.

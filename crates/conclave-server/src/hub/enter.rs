@@ -203,7 +203,11 @@ impl HubState {
         if self.logs.contains_key(&log) {
             return;
         }
-        self.logs.insert(log, LogState::empty());
+        let state = LogState {
+            owner: Some((user, path.clone())),
+            ..LogState::empty()
+        };
+        self.logs.insert(log, state);
         if let Some(account) = self.dir.users.get_mut(&user) {
             account.paths.insert(path.clone());
         }

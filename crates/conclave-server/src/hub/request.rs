@@ -100,7 +100,8 @@ impl HubState {
                 return Ok(());
             }
             Op::Profiles(op) => self.profiles(&me, &op)?,
-            Op::Items(_) | Op::Cursors(_) => {
+            Op::Cursors(op) => return self.cursors(conn, id, &me, op.log),
+            Op::Items(_) => {
                 return Err(Reject::new(
                     Code::UnknownOp,
                     "this server does not know that",

@@ -83,6 +83,8 @@ pub(super) struct LogState {
     pub(super) ring: Ring,
     /// When retention looks at it next.
     pub(super) due: Option<UnixMs>,
+    /// Whose mailbox it is, and of which session.
+    pub(super) owner: Option<(UserId, SessionPath)>,
 }
 
 impl LogState {
@@ -184,6 +186,7 @@ impl HubState {
                 frozen: row.frozen,
                 deleted: row.deleted,
                 due: expires.then_some(UnixMs(0)),
+                owner: row.path,
                 ..LogState::default()
             };
             due.extend(state.due.map(|at| (at, row.log)));

@@ -307,7 +307,14 @@ impl HubState {
             (Purpose::Answer(request), Page::Wraps(wraps)) => {
                 self.reply(id, request, Reply::Wraps(Wraps { wraps }));
             }
-            (Purpose::Invite(..) | Purpose::Follow(_), Page::Audit(_) | Page::Wraps(_)) => {}
+            (Purpose::Cursors(request, fresh), Page::Cursors(rows)) => {
+                if let PageQuery::Cursors { log } = query {
+                    self.tell_cursors(id, request, log, fresh, rows);
+                }
+            }
+            (Purpose::Answer(_) | Purpose::Invite(..) | Purpose::Follow(_), Page::Cursors(_))
+            | (Purpose::Invite(..) | Purpose::Follow(_), Page::Audit(_) | Page::Wraps(_))
+            | (Purpose::Cursors(..), Page::Entries(_) | Page::Audit(_) | Page::Wraps(_)) => {}
         }
     }
 
@@ -344,7 +351,9 @@ impl HubState {
     fn load_failed(&mut self, conn: ConnId, purpose: Purpose) {
         let reject = Reject::new(Code::Internal, "the server could not read the log");
         match purpose {
-            Purpose::Answer(id) | Purpose::Invite(id, _) => self.refuse(conn, id, reject),
+            Purpose::Answer(id) | Purpose::Invite(id, _) | Purpose::Cursors(id, _) => {
+                self.refuse(conn, id, reject);
+            }
             Purpose::Follow(_) => self.end(self.last, conn, Close::Restarted, reject),
         }
     }

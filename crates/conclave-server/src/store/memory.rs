@@ -1,8 +1,9 @@
 //! The store that forgets: plain maps, for `--ephemeral`, tests and the simulation.
 
 use super::{
-    ACT_ROWS, AnnouncementRow, Bound, CommitError, LogRow, Outcome, Page, PageBuilder, PageQuery,
-    Read, Select, ServerInviteRow, Snapshot, Standing, Store, StoreError, Write, row,
+    ACT_ROWS, AnnouncementRow, Bound, CURSOR_ROWS_MAX, CommitError, CursorRow, LogRow, Outcome,
+    Page, PageBuilder, PageQuery, Read, Select, ServerInviteRow, Snapshot, Standing, Store,
+    StoreError, Write, row,
 };
 use crate::audit;
 use conclave_proto::body::Head;
@@ -16,6 +17,7 @@ use conclave_proto::key::{HolderKey, MachineKey};
 use conclave_proto::limit::WRAPS_MAX;
 use conclave_proto::name::SessionPath;
 use conclave_proto::time::UnixMs;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// Everything, in maps.
@@ -179,6 +181,21 @@ impl MemoryStore {
         channels
             .flat_map(|(channel, log)| log.wrapped().map(move |(e, holder)| (channel, e, holder)))
             .collect()
+    }
+
+    fn cursors(&self, log: &LogId) -> Vec<CursorRow> {
+        let cursors = self.logs.get(log).into_iter().flat_map(|log| &log.cursors);
+        let mut rows: Vec<CursorRow> = cursors
+            .filter_map(|(reader, seq)| {
+                let mailbox = self.logs.get(&LogId::Mailbox(*reader))?;
+                let (user, path) = mailbox.path.clone()?;
+                let seq = *seq;
+                Some(CursorRow { user, path, seq })
+            })
+            .collect();
+        rows.sort_by_cached_key(|row| (Reverse(row.seq), row.path.to_string()));
+        rows.truncate(CURSOR_ROWS_MAX);
+        rows
     }
 
     fn on(&mut self, log: &LogId, change: impl FnOnce(&mut Log)) -> Outcome {
@@ -381,6 +398,7 @@ impl Read for MemoryStore {
                 let log = self.logs.get(&LogId::Channel(*channel));
                 Page::Wraps(log.map_or_else(Vec::new, |log| log.wraps(*holder, *from)))
             }
+            PageQuery::Cursors { log } => Page::Cursors(self.cursors(log)),
         })
     }
 }

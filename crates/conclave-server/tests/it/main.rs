@@ -5,6 +5,7 @@
 mod acts;
 mod bounds;
 mod config_doc;
+mod cursors;
 mod disk;
 mod drain;
 mod edge;

@@ -14,7 +14,7 @@ use conclave_server::audit;
 use conclave_server::store::memory::MemoryStore;
 use conclave_server::store::sqlite::SqliteStore;
 use conclave_server::store::{
-    AnnouncementRow, Bound, Outcome, Page, PageQuery, Select, Store, Write,
+    AnnouncementRow, Bound, CursorRow, Outcome, Page, PageQuery, Read as _, Select, Store, Write,
 };
 use proptest::prelude::*;
 
@@ -100,7 +100,7 @@ fn page(store: &mut dyn Store, log: LogId, after: u64, select: Select) -> EntryP
     };
     match store.page(&query).unwrap() {
         Page::Entries(page) => page,
-        Page::Audit(_) | Page::Wraps(_) => panic!("asked for entries"),
+        Page::Audit(_) | Page::Wraps(_) | Page::Cursors(_) => panic!("asked for entries"),
     }
 }
 
@@ -182,6 +182,51 @@ fn a_full_mailbox_refuses_until_its_owner_reads() {
         };
         one(store, 1, cursor);
         assert_eq!(one(store, 1, whisper(3, 3)), Outcome::Appended { seq: 3 });
+    });
+}
+
+#[test]
+fn cursors_of_a_log_name_their_sessions_the_farthest_first_and_never_move_back() {
+    each(|store| {
+        let log = LogId::Channel(CHANNEL);
+        let cursors = |store: &mut dyn Store| match store.page(&PageQuery::Cursors { log }) {
+            Ok(Page::Cursors(rows)) => {
+                let row = |row: &CursorRow| (row.user, row.path.to_string(), row.seq);
+                rows.iter().map(row).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(cursors(store), []);
+        let other = MailboxId::new([8; 16]);
+        let batch = [
+            ctl("create"),
+            mailbox(),
+            Write::Mailbox {
+                mailbox: other,
+                user: UserId::new([3; 32]),
+                path: "carol/pc/x".parse().unwrap(),
+            },
+        ];
+        store.commit(UnixMs(1), &batch).unwrap();
+        for (reader, seq) in [(MAILBOX, 4), (other, 7), (MAILBOX, 2)] {
+            one(store, 1, Write::Cursor { log, reader, seq });
+        }
+        let reader = MAILBOX;
+        let log = LogId::Mailbox(MAILBOX);
+        one(
+            store,
+            1,
+            Write::Cursor {
+                log,
+                reader,
+                seq: 9,
+            },
+        );
+        let expected = [
+            (UserId::new([3; 32]), "carol/pc/x".to_owned(), 7),
+            (UserId::new([2; 32]), "bob/pc/x".to_owned(), 4),
+        ];
+        assert_eq!(cursors(store), expected);
     });
 }
 
@@ -406,7 +451,7 @@ fn wraps(store: &mut dyn Store, to: u8, from: u32) -> Vec<(u32, u32)> {
     };
     match store.page(&query).unwrap() {
         Page::Wraps(wraps) => wraps.iter().map(|w| (w.e, w.generation)).collect(),
-        Page::Entries(_) | Page::Audit(_) => panic!("asked for wraps"),
+        Page::Entries(_) | Page::Audit(_) | Page::Cursors(_) => panic!("asked for wraps"),
     }
 }
 
@@ -551,6 +596,10 @@ proptest! {
                     prop_assert_eq!(page(&mut sqlite, log, after, select), expected);
                 }
             }
+        }
+        for log in [LogId::Channel(CHANNEL), LogId::Mailbox(MAILBOX)] {
+            let query = PageQuery::Cursors { log };
+            prop_assert_eq!(sqlite.page(&query).unwrap(), memory.page(&query).unwrap());
         }
         for to in 0..3 {
             prop_assert_eq!(wraps(&mut sqlite, to, 0), wraps(&mut memory, to, 0));

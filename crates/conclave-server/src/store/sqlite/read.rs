@@ -3,8 +3,8 @@
 use super::{SqliteStore, int, keys, place, seq_of, uint};
 use crate::audit::{self, RequestId};
 use crate::store::{
-    ACT_ROWS, LogRow, Page, PageBuilder, PageQuery, Select, ServerInviteRow, Snapshot, Standing,
-    StoreError, row,
+    ACT_ROWS, CURSOR_ROWS_MAX, CursorRow, LogRow, Page, PageBuilder, PageQuery, Select,
+    ServerInviteRow, Snapshot, Standing, StoreError, row,
 };
 use conclave_proto::body::Head;
 use conclave_proto::entry::{Entry, EntryBody};
@@ -29,6 +29,7 @@ pub(super) fn page(db: &Connection, query: &PageQuery) -> Result<Page, StoreErro
             holder,
             from,
         } => keys::wraps(db, channel, holder, *from).map(Page::Wraps),
+        PageQuery::Cursors { log } => cursors(db, log).map(Page::Cursors),
     }
 }
 
@@ -60,6 +61,31 @@ fn entries(
         }
     }
     Ok(page.finish(after, log.head, select))
+}
+
+fn cursors(db: &Connection, log: &LogId) -> Result<Vec<CursorRow>, StoreError> {
+    let Some(log) = SqliteStore::log_state(db, log)? else {
+        return Ok(Vec::new());
+    };
+    // A reader is the id of its mailbox, whose log has a tag in front of it.
+    let mut query = db.prepare_cached(
+        "SELECT of.user, of.path, cursor.seq FROM cursor
+         JOIN log AS of ON of.id = CAST(x'02' || cursor.reader AS BLOB)
+         WHERE cursor.log = ?1 AND of.path IS NOT NULL
+         ORDER BY cursor.seq DESC, of.path LIMIT ?2",
+    )?;
+    let most = i64::try_from(CURSOR_ROWS_MAX).unwrap_or(i64::MAX);
+    let mut rows = query.query([log.n, most])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let path: String = row.get(1)?;
+        found.push(CursorRow {
+            user: UserId::new(row.get(0)?),
+            path: path.parse().map_err(|_| StoreError::Corrupt("a path"))?,
+            seq: uint(row.get(2)?),
+        });
+    }
+    Ok(found)
 }
 
 fn entry(row: &Row<'_>) -> Result<Entry, StoreError> {
