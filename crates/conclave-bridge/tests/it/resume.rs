@@ -130,7 +130,7 @@ async fn a_session_starts_without_a_server_and_knows_its_channels() {
 }
 
 #[tokio::test]
-async fn a_server_is_one_however_it_is_named() {
+async fn lesson_15_a_server_is_one_however_it_is_named() {
     let town = Town::new().await;
     let alice = town.person("alice").await;
     let mut profile = alice.home.servers().unwrap().pop().unwrap();

@@ -193,7 +193,7 @@ fn encryption_keys_come_every_week_and_go_two_weeks_after_their_successor() {
 }
 
 #[test]
-fn each_holder_of_a_handle_gets_its_own_instance_back() {
+fn lesson_17_each_holder_of_a_handle_gets_its_own_instance_back() {
     let dir = tempfile::tempdir().unwrap();
     let take = |pinned| Claim::take(dir.path(), &name("build"), pinned).unwrap();
     let (first, second) = (take(false), take(false));

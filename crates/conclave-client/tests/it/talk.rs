@@ -1,5 +1,6 @@
 //! Two machines over a real server and real sockets.
 
+use crate::wire::Wire;
 use conclave_client::ClientError;
 use conclave_client::client::{Client, History, NewChannel, Session, Signer, Target};
 use conclave_client::event::{Age, Event, Scope, VerifiedMessage};
@@ -9,6 +10,7 @@ use conclave_client::origin::Origin;
 use conclave_proto::body::Body;
 use conclave_proto::channel_log::{CtlBody, RemoveKind, Role, Visibility};
 use conclave_proto::id::Instance;
+use conclave_proto::invite::Link;
 use conclave_proto::name::Name;
 use conclave_proto::reject::Code;
 use conclave_server::Config;
@@ -29,15 +31,29 @@ pub(crate) struct World {
     dir: TempDir,
     running: Option<conclave_server::Running>,
     addr: SocketAddr,
+    /// The port of a wire that leads here.
+    wire: Option<u16>,
 }
 
 impl World {
     pub(crate) async fn start() -> Self {
+        Self::starting(None).await
+    }
+
+    /// Starts one that can be reached by a wire, too.
+    pub(crate) async fn start_behind(wire: &Wire) -> Self {
+        let world = Self::starting(Some(wire.port())).await;
+        wire.lead_to(world.addr);
+        world
+    }
+
+    async fn starting(wire: Option<u16>) -> Self {
         let dir = TempDir::new().unwrap();
         let mut world = Self {
             dir,
             running: None,
             addr: "127.0.0.1:0".parse().unwrap(),
+            wire,
         };
         world.up().await;
         world
@@ -50,6 +66,8 @@ impl World {
         config.limits.registrations_per_hour = 0;
         config.limits.sends_per_second = 0;
         config.limits.sends_per_channel_minute = 0;
+        let wire = self.wire.map(|port| format!("http://127.0.0.1:{port}"));
+        config.public_urls.extend(wire);
         let server = config.build().await.unwrap();
         self.addr = server.local_addr();
         self.running = Some(server.spawn());
@@ -62,6 +80,19 @@ impl World {
     /// Returns the directory of the server's data.
     pub(crate) fn dir(&self) -> &std::path::Path {
         self.dir.path()
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Makes a link lead over the wire.
+    pub(crate) fn over_the_wire(&self, link: &Link) -> Link {
+        let port = self.wire.expect("there is a wire");
+        Link {
+            origin: format!("http://127.0.0.1:{port}"),
+            ..link.clone()
+        }
     }
 
     pub(crate) fn origin(&self) -> Origin {
@@ -257,7 +288,7 @@ async fn what_was_missed_comes_once_in_order_after_the_server_was_away() {
 }
 
 #[tokio::test]
-async fn a_whisper_waits_for_a_session_that_is_away() {
+async fn lesson_05_a_whisper_waits_for_a_session_that_is_away() {
     let world = World::start().await;
     let (ada, bob) = (Machine::new(), Machine::new());
     drop(ada.register(&world, "ada").await);

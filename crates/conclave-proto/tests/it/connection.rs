@@ -400,7 +400,7 @@ fn an_answer_that_fits_no_frame_becomes_a_refusal() {
 }
 
 #[test]
-fn pings_keep_their_rhythm_and_silence_closes() {
+fn lesson_19_pings_keep_their_rhythm_and_silence_closes() {
     let mut client = Client::opened();
     let first = client.server.next_timeout().unwrap().0;
     assert!((18_000..=22_000).contains(&first), "{first}");

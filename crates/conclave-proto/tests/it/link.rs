@@ -486,7 +486,7 @@ fn back_off_doubles_to_half_a_minute_with_full_jitter() {
 }
 
 #[test]
-fn the_back_off_starts_over_only_after_a_minute_up() {
+fn lesson_16_the_back_off_starts_over_only_after_a_minute_up() {
     for (up_ms, expected) in [(BACKOFF_RESET_MS - 1, false), (BACKOFF_RESET_MS, true)] {
         let mut small = 0;
         for seed in 0..40 {

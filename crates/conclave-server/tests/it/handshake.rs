@@ -244,7 +244,7 @@ async fn a_revoked_machine_is_dropped_within_a_second() {
 }
 
 #[tokio::test]
-async fn s9_a_slow_reader_is_bounded_and_catches_up_from_the_log() {
+async fn lesson_12_s9_a_slow_reader_is_bounded_and_catches_up_from_the_log() {
     const MESSAGES: u64 = 400;
     let site = serve(open_config()).await;
     let (alice, bob) = (Person::new("alice", 1), Person::new("bob", 2));
@@ -313,7 +313,7 @@ async fn s9_a_client_that_reads_nothing_is_dropped_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn s10_answers_carry_the_id_of_their_question() {
+async fn lesson_08_s10_answers_carry_the_id_of_their_question() {
     let site = serve(open_config()).await;
     let mut raw = site
         .register(&Person::new("alice", 1), Encoding::Json)

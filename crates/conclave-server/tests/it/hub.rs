@@ -163,7 +163,7 @@ fn an_entry_must_name_the_session_that_sends_it() {
 }
 
 #[test]
-fn a_repeated_append_gets_its_first_place_and_is_not_pushed_again() {
+fn lesson_03_a_repeated_append_gets_its_first_place_and_is_not_pushed_again() {
     let (mut world, (_, mut ana), (_, bob), _) = room();
     let env = ana.message(ROOM, "once");
     world.append(&mut ana, LOG, env.clone()).unwrap();
@@ -235,7 +235,7 @@ fn a_removed_member_that_does_not_read_is_closed() {
 }
 
 #[test]
-fn a_defaulted_handle_is_numbered_and_a_pinned_one_refused() {
+fn lesson_14_a_defaulted_handle_is_numbered_and_a_pinned_one_refused() {
     let mut world = World::new();
     let ana = Person::new("ana", 10);
     assert_eq!(world.register(&ana, "work").ready.path.handle, name("work"));

@@ -327,7 +327,7 @@ impl Ledger {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_lost_doubled_or_moved_by_a_kill() {
+async fn lesson_10_nothing_acknowledged_is_lost_doubled_or_moved_by_a_kill() {
     let rounds = std::env::var(ROUNDS).map_or(12, |n| n.parse().unwrap());
     let mut random = conclave_proto::backoff::Jitter::new(7);
     let dir = tempfile::tempdir().unwrap();

@@ -14,6 +14,7 @@ mod hostile;
 mod hub;
 mod keys;
 mod kill;
+mod plans;
 mod profiles;
 mod quotas;
 mod retry;

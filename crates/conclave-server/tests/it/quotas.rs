@@ -154,7 +154,7 @@ fn a_key_that_is_quiet_for_long_enough_starts_afresh() {
 }
 
 #[test]
-fn a_user_has_so_many_connections_and_gets_back_what_it_ends() {
+fn lesson_21_a_user_has_so_many_connections_and_gets_back_what_it_ends() {
     let (mut world, ana, at) = world(|rules| rules.connections_per_user_max = 2);
     world.join_session(&ana, "two", 2);
     let enter = |world: &mut World, handle, instance| {
