@@ -294,7 +294,7 @@ pub enum PageQuery {
         after: u64,
         /// At most so many.
         limit: u32,
-        /// All of them, or control records only.
+        /// All of them, or only some.
         select: Select,
     },
     /// Audit rows after a number.
@@ -328,6 +328,8 @@ pub enum Select {
     All,
     /// Control records only.
     Ctl,
+    /// Of each slot and memory item its newest entry only.
+    Items,
 }
 
 /// What was read.

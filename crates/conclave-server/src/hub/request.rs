@@ -101,11 +101,13 @@ impl HubState {
             }
             Op::Profiles(op) => self.profiles(&me, &op)?,
             Op::Cursors(op) => return self.cursors(conn, id, &me, op.log),
-            Op::Items(_) => {
-                return Err(Reject::new(
-                    Code::UnknownOp,
-                    "this server does not know that",
-                ));
+            Op::Items(op) => {
+                if let LogId::Mailbox(_) = op.log {
+                    let text = "a mailbox has no state and no memory";
+                    return Err(Reject::new(Code::Malformed, text));
+                }
+                let after = self.may_read(&me, &op.log, op.after)?;
+                return self.load(conn, id, op.log, after, op.limit, Select::Items);
             }
             Op::Append(_)
             | Op::Profile(_)

@@ -18,7 +18,7 @@ use conclave_proto::limit::WRAPS_MAX;
 use conclave_proto::name::SessionPath;
 use conclave_proto::time::UnixMs;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything, in maps.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +43,8 @@ struct Log {
     counters: BTreeMap<(MachineKey, SenderSid), (u64, UnixMs)>,
     /// The newest entry of each slot and memory item.
     newest: BTreeMap<Vec<u8>, u64>,
+    /// Where those are.
+    current: BTreeSet<u64>,
     cursors: BTreeMap<MailboxId, u64>,
     /// Wraps by holder and epoch, with the generation of the holder's key.
     wraps: BTreeMap<(HolderKey, u32), (u32, SealedKey)>,
@@ -233,11 +235,15 @@ impl Log {
         let outcome = self.push(at, EntryBody::Env(env.envelope.clone()));
         self.counters.insert(sender, (header.ctr, at));
         self.ids.insert(header.msg_id, self.head);
-        if let Some(key) = key
-            && let Some(old) = self.newest.insert(key, self.head)
-            && old < self.oldest
-        {
-            self.remove(old);
+        if let Some(key) = key {
+            let old = self.newest.insert(key, self.head);
+            self.current.insert(self.head);
+            if let Some(old) = old {
+                self.current.remove(&old);
+                if old < self.oldest {
+                    self.remove(old);
+                }
+            }
         }
         outcome
     }
@@ -339,6 +345,7 @@ impl Log {
         self.entries.clear();
         self.ids.clear();
         self.newest.clear();
+        self.current.clear();
         self.wraps.clear();
         self.lapsed = self.head;
         self.oldest = self.head + 1;
@@ -346,16 +353,15 @@ impl Log {
 
     fn page(&self, after: u64, limit: u32, select: Select) -> EntryPage {
         let mut page = PageBuilder::new(limit).lapsed(self.lapsed);
-        for entry in self
-            .entries
-            .range(after.saturating_add(1)..)
-            .map(|(_, e)| e)
-        {
-            let wanted = select == Select::All || matches!(entry.body, EntryBody::Ctl(_));
-            if wanted && !page.push(entry.clone()) {
-                break;
-            }
-        }
+        let from = after.saturating_add(1);
+        let mut all = self.entries.range(from..).map(|(_, entry)| entry);
+        let mut items = self.current.range(from..);
+        let mut next = || match select {
+            Select::All => all.next(),
+            Select::Ctl => all.find(|entry| matches!(entry.body, EntryBody::Ctl(_))),
+            Select::Items => items.find_map(|seq| self.entries.get(seq)),
+        };
+        while next().is_some_and(|entry| page.push(entry.clone())) {}
         page.finish(after, self.head, select)
     }
 }

@@ -57,7 +57,7 @@ impl PageBuilder {
         let next = if self.full { last } else { head.max(after) };
         let gap = match select {
             Select::All => gap(after, next, &self.entries, self.lapsed),
-            Select::Ctl => None,
+            Select::Ctl | Select::Items => None,
         };
         EntryPage {
             entries: self.entries,

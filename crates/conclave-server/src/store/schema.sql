@@ -35,6 +35,7 @@ CREATE TABLE slot (
     seq INTEGER NOT NULL,
     PRIMARY KEY (log, slot)
 ) WITHOUT ROWID;
+CREATE INDEX slot_seq ON slot (log, seq);
 CREATE TABLE cursor (
     log INTEGER NOT NULL,
     reader BLOB NOT NULL,

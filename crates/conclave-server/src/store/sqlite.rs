@@ -13,12 +13,13 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 const SCHEMA: &str = include_str!("schema.sql");
-const LAYOUT: i64 = 3;
+const LAYOUT: i64 = 4;
 /// What brings a database of layout 1, 2, … to the next one.
-const UPGRADES: [&str; 2] = [
+const UPGRADES: [&str; 3] = [
     "ALTER TABLE log ADD COLUMN lapsed INTEGER NOT NULL DEFAULT 0;
      UPDATE log SET lapsed = oldest - 1;",
     KEYS,
+    "CREATE INDEX slot_seq ON slot (log, seq);",
 ];
 /// The tables of keys; the second part of the schema.
 const KEYS: &str = include_str!("keys.sql");

@@ -12,6 +12,7 @@ mod edge;
 mod handshake;
 mod hostile;
 mod hub;
+mod items;
 mod keys;
 mod kill;
 mod plans;

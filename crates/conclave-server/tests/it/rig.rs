@@ -125,6 +125,7 @@ pub(crate) struct Person {
     pub(crate) handle: Name,
     pub(crate) machine: Secret,
     pub(crate) owner: Secret,
+    pub(crate) instance: Instance,
     seed: u8,
 }
 
@@ -135,6 +136,7 @@ impl Person {
             handle: "main".parse().unwrap(),
             machine: Secret::from_seed(&[seed; 32]),
             owner: Secret::from_seed(&[seed.wrapping_add(100); 32]),
+            instance: Instance::new([seed; 16]),
             seed,
         }
     }
@@ -166,7 +168,7 @@ impl Person {
             key: self.machine.machine_key(),
             handle: self.handle.clone(),
             pinned: false,
-            instance: Instance::new([self.seed; 16]),
+            instance: self.instance,
             bindings: vec!["tls-exporter".into(), "none".into()],
             agent: "test".into(),
         }

@@ -304,6 +304,91 @@ fn replaced_state_and_retracted_memory_go_when_old_and_leave_a_gap_of_another_na
 }
 
 #[test]
+fn items_are_the_newest_entry_of_each_slot_and_of_each_authors_memory_in_pages() {
+    each(|store| {
+        let log = LogId::Channel(CHANNEL);
+        let slot = |ctr, msg, slot| {
+            let route = Route::State(SlotId::new([slot; 16]), u64::MAX);
+            append(1, ctr, msg, route, "v")
+        };
+        let memory = |ctr, msg, item, op| {
+            append(1, ctr, msg, Route::Memory(MsgId::new([item; 16]), op), "m")
+        };
+        let mut retraction = env(2, 1, 50, Route::Memory(MsgId::new([8; 16]), 1), "m");
+        retraction.header.sender = "bob/laptop/work".parse().unwrap();
+        retraction.envelope.header = retraction.header.to_bytes();
+        let batch = [
+            ctl("create"),
+            slot(1, 1, 1),
+            say(1, 2, 2),
+            slot(3, 3, 2),
+            memory(4, 4, 8, 0),
+            memory(5, 5, 9, 0),
+            slot(6, 6, 1),
+            memory(7, 7, 9, 1),
+            Write::Append {
+                log,
+                env: retraction,
+                bound: None,
+            },
+            say(1, 8, 8),
+        ];
+        store.commit(UnixMs(10), &batch).unwrap();
+        let items = |store: &mut dyn Store, after, limit| {
+            let query = PageQuery::Log {
+                log,
+                after,
+                limit,
+                select: Select::Items,
+            };
+            let Ok(Page::Entries(page)) = store.page(&query) else {
+                panic!("no page");
+            };
+            assert_eq!((page.head, &page.gap), (10, &None));
+            let seqs: Vec<u64> = page.entries.iter().map(|e| e.seq).collect();
+            (seqs, page.next)
+        };
+        assert_eq!(items(store, 0, 256), (vec![4, 5, 7, 8, 9], 10));
+        assert_eq!(items(store, 0, 2), (vec![4, 5], 5));
+        assert_eq!(items(store, 5, 2), (vec![7, 8], 8));
+        assert_eq!(items(store, 8, 2), (vec![9], 10));
+        assert_eq!(items(store, 10, 2), (vec![], 10));
+        one(
+            store,
+            99,
+            Write::Expire {
+                log,
+                before: UnixMs(50),
+                steps: 99,
+            },
+        );
+        assert_eq!(items(store, 0, 256), (vec![4, 5, 7, 8, 9], 10));
+        one(store, 99, Write::Delete { log });
+        assert_eq!(items(store, 0, 256), (vec![], 10));
+    });
+}
+
+#[test]
+fn items_are_found_without_a_look_at_every_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("store.db");
+    drop(SqliteStore::open(&file).unwrap());
+    let db = rusqlite::Connection::open(&file).unwrap();
+    let sql = include_str!("../../src/store/sqlite/read.rs");
+    let (_, sql) = sql.split_once("Select::Items => {").unwrap();
+    let sql = sql.split('"').nth(1).unwrap();
+    let plan = format!("EXPLAIN QUERY PLAN {sql}");
+    let mut plan = db.prepare(&plan).unwrap();
+    let steps = plan.query_map([1, 2], |row| row.get::<_, String>(3));
+    let steps: Vec<String> = steps.unwrap().map(Result::unwrap).collect();
+    let expected = [
+        "SEARCH slot USING COVERING INDEX slot_seq (log=? AND seq>? AND seq<?)",
+        "SEARCH entry USING INDEX entry_place (place=?)",
+    ];
+    assert_eq!(steps, expected);
+}
+
+#[test]
 fn a_reopened_database_has_everything_that_was_committed() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("store.db");
@@ -591,7 +676,7 @@ proptest! {
         }
         for log in [LogId::Channel(CHANNEL), LogId::Mailbox(MAILBOX)] {
             for after in 0..4 {
-                for select in [Select::All, Select::Ctl] {
+                for select in [Select::All, Select::Ctl, Select::Items] {
                     let expected = page(&mut memory, log, after, select);
                     prop_assert_eq!(page(&mut sqlite, log, after, select), expected);
                 }
@@ -612,7 +697,8 @@ proptest! {
 }
 
 /// Undoes what each layout brought, the newest first.
-const BACK: [&str; 2] = [
+const BACK: [&str; 3] = [
+    "DROP INDEX slot_seq; PRAGMA user_version = 3;",
     "DROP TABLE ek; DROP TABLE wrap; PRAGMA user_version = 2;",
     "ALTER TABLE log DROP COLUMN lapsed; PRAGMA user_version = 1;",
 ];
@@ -628,7 +714,8 @@ fn older_layout(back: usize) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("store.db");
     let mut store = SqliteStore::open(&file).unwrap();
-    let batch = [ctl("create"), say(1, 1, 1), say(1, 2, 2)];
+    let item = append(1, 3, 3, Route::State(SlotId::new([1; 16]), 0), "v");
+    let batch = [ctl("create"), say(1, 1, 1), say(1, 2, 2), item];
     store.commit(UnixMs(1), &batch).unwrap();
     let log = LogId::Channel(CHANNEL);
     let (before, steps) = (UnixMs(50), 1);
@@ -643,8 +730,10 @@ fn older_layout(back: usize) {
     drop(old);
     for _ in 0..2 {
         let mut store = SqliteStore::open(&file).unwrap();
+        let items = page(&mut store, log, 0, Select::Items).entries;
+        assert_eq!(items.iter().map(|e| e.seq).collect::<Vec<_>>(), [4]);
         let page = page(&mut store, log, 0, Select::All);
-        assert_eq!(page.entries.len(), 2);
+        assert_eq!(page.entries.len(), 3);
         assert_eq!(page.gap.unwrap().reason, "retention");
         store.commit(UnixMs(2), &[key(1, 1), wrap(1, 1)]).unwrap();
         let kept = store.load().unwrap();

@@ -53,6 +53,12 @@ fn entries(
             "SELECT place, at, data FROM entry WHERE mid IS NULL AND place > ?1 AND place <= ?2
              ORDER BY place"
         }
+        Select::Items => {
+            "SELECT place, at, data FROM slot INDEXED BY slot_seq
+             CROSS JOIN entry ON place = (log << 40 | seq)
+             WHERE log = ?1 >> 40 AND seq > (?1 & 0xFFFFFFFFFF) AND seq <= (?2 & 0xFFFFFFFFFF)
+             ORDER BY seq"
+        }
     })?;
     let mut rows = query.query([place(log.n, after), place(log.n, log.head)])?;
     while let Some(row) = rows.next()? {
