@@ -538,6 +538,12 @@ impl Verified {
         matches!(self.route.kind(), Kind::Message | Kind::Whisper)
     }
 
+    /// Returns whether it may tell what became of another message: receipts and answers do.
+    #[must_use]
+    pub const fn proves(&self) -> bool {
+        matches!(self.route.kind(), Kind::Receipt) || self.body.reply_to.is_some()
+    }
+
     /// Puts a message together.
     #[must_use]
     pub fn new(

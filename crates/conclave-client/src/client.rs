@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod channel;
 pub mod control;
+pub mod delivery;
 pub mod entry;
 pub mod find;
 pub mod keys;

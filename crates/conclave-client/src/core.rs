@@ -3,6 +3,7 @@
 //! One owner for all of it; callers hand in closures and requests. It reads the network only as fast
 //! as its events are taken.
 
+mod delivery;
 pub(crate) mod errand;
 mod feed;
 pub(crate) mod profiles;
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     Request(Op, oneshot::Sender<Result<Reply, Reject>>),
     /// Say something.
     Send(Box<sending::Order>),
+    /// Tell what became of messages.
+    News,
     /// An errand has ended.
     Done(Errand, Result<(), Reject>),
     /// End.
@@ -118,6 +121,7 @@ pub(crate) struct Core {
     /// The newest message of each followed log.
     newest: HashMap<LogId, Head>,
     outbox: sending::Outbox,
+    deliveries: delivery::Deliveries,
     errands: Errands,
     pub(crate) profiles: profiles::Profiles,
     events: Option<mpsc::Sender<Event>>,
@@ -146,6 +150,7 @@ impl Core {
             feeds: HashMap::new(),
             newest: HashMap::new(),
             outbox: sending::Outbox::default(),
+            deliveries: delivery::Deliveries::default(),
             errands: Errands::new(setup.keeper),
             profiles: profiles::Profiles::default(),
             events: Some(setup.events),
@@ -168,6 +173,7 @@ impl Core {
                     self.ask(op, deadline, Waiting::Caller(reply));
                 }
                 Turn::Command(Command::Send(order)) => self.accept(*order).await,
+                Turn::Command(Command::News) => self.tell_deliveries().await,
                 Turn::Command(Command::Done(errand, result)) => {
                     self.errand_done(errand, result).await;
                 }
@@ -192,6 +198,7 @@ impl Core {
                     self.backlog.clear();
                 }
                 Turn::Due => {
+                    self.deliveries_due();
                     self.retry_due().await;
                     self.publish_due();
                 }
@@ -215,7 +222,11 @@ impl Core {
 
     /// Waits for one thing to do; decides nothing.
     async fn turn(&mut self, commands: &mut mpsc::Receiver<Command>) -> Turn {
-        let due = [self.outbox.next_due(), self.profiles.next_due()];
+        let due = [
+            self.outbox.next_due(),
+            self.profiles.next_due(),
+            self.deliveries.next_due(),
+        ];
         let due = due.into_iter().flatten().min();
         let clock = *self.driver.clock();
         let clear = self.backlog.is_empty();
@@ -249,6 +260,7 @@ impl Core {
                 self.status.send_replace(Status::Up(Arc::clone(&ready)));
                 self.tell(Event::Up(ready));
                 self.errand(Errand::Announce);
+                self.look_after_deliveries();
                 self.profiles.renew_all(self.driver.now().mono);
                 self.send_all().await;
             }

@@ -1,5 +1,6 @@
 //! What a client tells without being asked: verified messages, notices, the state of the connection.
 
+use crate::replica::delivery::Step;
 use conclave_proto::body::Body;
 use conclave_proto::frame::Ready;
 use conclave_proto::frame::event::Presence;
@@ -50,6 +51,24 @@ pub enum Event {
         log: LogId,
         /// Why.
         reason: Reject,
+    },
+    /// Something became of a message of this session.
+    Delivery {
+        /// The message.
+        id: MsgId,
+        /// For whom.
+        peer: SessionPath,
+        /// What.
+        step: Step,
+    },
+    /// A whisper of this session lapsed before its recipient came for it; said once.
+    Bounced {
+        /// The message.
+        id: MsgId,
+        /// Who did not get it.
+        peer: SessionPath,
+        /// When it was said.
+        at: UnixMs,
     },
     /// A new machine asks to be enrolled.
     Enrol(Box<EnrolRequest>),

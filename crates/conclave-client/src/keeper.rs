@@ -45,5 +45,7 @@ async fn carry_out(client: &Client, errand: &Errand) -> Result<(), ClientError> 
         Errand::Repair(channel) => client.repair(*channel).await,
         Errand::Reload => client.reload_own().await,
         Errand::Announce => client.announce().await,
+        Errand::Receipts => client.tell_receipts().await,
+        Errand::Look => client.look_after_whispers().await,
     }
 }

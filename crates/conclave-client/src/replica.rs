@@ -9,6 +9,7 @@ pub mod feed;
 pub mod history;
 pub mod keys;
 pub mod pin;
+pub mod receipt;
 
 use conclave_proto::id::{Blob, UserId};
 use conclave_proto::name::Name;

@@ -120,4 +120,14 @@ CREATE TABLE IF NOT EXISTS delivery (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS delivery_news ON delivery (handle) WHERE step <> told;
 CREATE INDEX IF NOT EXISTS delivery_open ON delivery (handle, log) WHERE step <= 1;
+CREATE INDEX IF NOT EXISTS delivery_log ON delivery (log) WHERE step <= 1;
 CREATE INDEX IF NOT EXISTS delivery_peer ON delivery (peer, at) WHERE step >= 6;
+-- Receipts that a handle owes to who asked for them: see replica/receipt.rs.
+CREATE TABLE IF NOT EXISTS receipt (
+    handle TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    id BLOB NOT NULL,
+    fate TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (handle, sender, id)
+) WITHOUT ROWID;

@@ -144,17 +144,6 @@ impl Client {
         Ok(self.replica().feeds(format!("{user}/{machine}")).await?)
     }
 
-    /// Notes that the agent has a message.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn mark_shown(&self, log: LogId, id: MsgId) -> Result<(), ClientError> {
-        Ok(self
-            .replica()
-            .mark_shown(self.info.handle.clone(), log, id)
-            .await?)
-    }
-
     /// Returns the newest seq of a log.
     pub(crate) async fn head(&self, log: LogId) -> Result<u64, ClientError> {
         Ok(self.page(log, u64::from(u32::MAX), 1).await?.head)

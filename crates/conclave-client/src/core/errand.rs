@@ -40,6 +40,10 @@ pub(crate) enum Errand {
     Reload,
     /// Renew and announce this machine's encryption key.
     Announce,
+    /// Tell senders that their messages were shown.
+    Receipts,
+    /// Look whether whispers were had.
+    Look,
 }
 
 /// An errand, and how long it waits before it starts.
@@ -138,7 +142,8 @@ impl Core {
     pub(super) async fn errand_done(&mut self, errand: Errand, result: Result<(), Reject>) {
         self.errands.asked.remove(&errand);
         self.errands.send();
-        if self.errands.again.remove(&errand) {
+        let again = self.errands.again.remove(&errand);
+        if again {
             match &errand {
                 // Somebody else may lack the key since, or another one have come.
                 Errand::Repair(channel) => self.repair_soon(*channel),
@@ -153,6 +158,12 @@ impl Core {
             }
             Errand::Profile(channel) => self.profile_prepared(channel, result),
             Errand::Reload => self.own_reloaded(),
+            Errand::Receipts => self.receipts_told(result.is_ok(), again),
+            Errand::Look => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "whispers were not looked after");
+                }
+            }
             Errand::Repair(_) => {
                 if let Err(error) = result {
                     tracing::debug!(%error, "no key was brought");

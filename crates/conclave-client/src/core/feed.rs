@@ -270,6 +270,8 @@ impl Core {
         // The next ones are opened while the disk is at work.
         self.open_ahead(log);
         let mut admitted = kept.end().await?.into_iter();
+        let proves = |telling: &Telling| matches!(telling, Telling::Message(m) if m.proves());
+        let proves = batch.told.iter().any(proves);
         for telling in batch.told {
             match telling {
                 Telling::Event(event) => self.tell(event),
@@ -281,6 +283,9 @@ impl Core {
         }
         if let Some(feed) = self.feeds.get_mut(&log) {
             feed.stored = feed.stored.max(seq);
+        }
+        if proves {
+            self.tell_deliveries().await;
         }
         self.driver.input(Input::Stored { log, seq });
         Ok(())

@@ -10,8 +10,9 @@ use crate::event::{Event, Notice, NoticeKind};
 use crate::outbox::Draft;
 use crate::replica::delivery::Sent;
 use conclave_proto::body::Body;
+use conclave_proto::channel_log::Role;
 use conclave_proto::codec;
-use conclave_proto::entry::{Entry, EntryBody, Envelope, Header, Kind, Route};
+use conclave_proto::entry::{Entry, EntryBody, Envelope, Header, Kind};
 use conclave_proto::frame::op::Append;
 use conclave_proto::frame::reply::Appended;
 use conclave_proto::frame::{Op, Reply};
@@ -93,6 +94,7 @@ impl Outbox {
 impl Core {
     pub(super) async fn load_outbox(&mut self) -> Result<(), ClientError> {
         let now = self.driver.now().wall;
+        self.replica.forget_sent(now).await?;
         for draft in self.replica.drafts(self.handle.clone()).await? {
             // One-shots share a handle: what is fresh is another one's at work.
             if self.handle.as_str() == CLI_HANDLE && now.since(draft.created) < FRESH_MS {
@@ -399,7 +401,7 @@ impl Core {
             return;
         };
         let env = draft.sealed.as_deref().map(codec::from_cbor::<Envelope>);
-        if draft.route == Route::Everyone {
+        if matches!(draft.route.kind(), Kind::Message | Kind::Receipt) {
             return;
         }
         let (Some(Ok(env)), Ok(body)) = (env, Body::parse(&draft.body)) else {
@@ -415,7 +417,14 @@ impl Core {
             at,
             body: body_of,
         };
-        let own = Verified::new(log, me, &entry, &header, body, hash);
+        let mut own = Verified::new(log, me, &entry, &header, body, hash);
+        own.by_admin = match &log {
+            LogId::Channel(channel) => {
+                let role = self.book.tip(channel).and_then(|tip| tip.role(&me));
+                role.is_some_and(|role| role >= Role::Admin)
+            }
+            LogId::Mailbox(_) => false,
+        };
         if let Err(error) = self.replica.keep_message(own).await {
             tracing::warn!(%error, "no copy of what was sent was kept");
         }
@@ -428,10 +437,17 @@ impl Core {
         let Some(parcel) = lane.queue.pop_front() else {
             return;
         };
-        if let Err(error) = self.replica.drop_draft(parcel.draft.n).await {
+        let (now, draft) = (self.driver.now().wall, &parcel.draft);
+        let ended = (draft.n, draft.id, draft.log);
+        if let Err(error) = self
+            .replica
+            .end_draft(ended, end.as_ref().ok().copied(), now)
+            .await
+        {
             // It will be sent again and answered as known: nothing is said twice.
             tracing::warn!(%error, "a sent draft stays in the outbox");
         }
+        self.draft_ended(draft.route.kind(), end.is_ok()).await;
         let unheard = match parcel.told {
             Some(told) => told.send(end).err(),
             None => Some(end),

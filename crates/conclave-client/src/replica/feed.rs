@@ -93,24 +93,6 @@ impl Replica {
         .await
     }
 
-    /// Notes that the model has a message.
-    ///
-    /// # Errors
-    /// [`ReplicaError`].
-    pub async fn mark_shown(
-        &self,
-        handle: Name,
-        log: LogId,
-        id: MsgId,
-    ) -> Result<(), ReplicaError> {
-        self.call(move |db| {
-            db.prepare_cached("INSERT OR IGNORE INTO shown VALUES (?1, ?2, ?3)")?
-                .execute(params![handle.as_str(), log.to_bytes(), id.as_bytes()])
-                .map(drop)
-        })
-        .await
-    }
-
     /// Puts a draft into the outbox, and notes to whom it is said; it is on disk when this returns.
     ///
     /// # Errors
@@ -194,19 +176,6 @@ impl Replica {
         self.call(move |db| {
             db.prepare_cached("SELECT 1 FROM draft WHERE id = ?1 AND log = ?2")?
                 .exists(params![id.as_bytes(), log.to_bytes()])
-        })
-        .await
-    }
-
-    /// Takes a draft out of the outbox.
-    ///
-    /// # Errors
-    /// [`ReplicaError`].
-    pub(crate) async fn drop_draft(&self, n: i64) -> Result<(), ReplicaError> {
-        self.call(move |db| {
-            db.prepare_cached("DELETE FROM draft WHERE n = ?1")?
-                .execute([n])
-                .map(drop)
         })
         .await
     }

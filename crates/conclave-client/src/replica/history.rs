@@ -1,6 +1,6 @@
 //! Messages: kept once, found by place or id, unread by handle.
 
-use super::{Begun, Replica, ReplicaError, blob, chain, int, uint, user};
+use super::{Begun, Replica, ReplicaError, blob, chain, delivery, int, uint, user};
 use crate::book::Verified;
 use conclave_proto::body::{Body, Head};
 use conclave_proto::entry::Route;
@@ -217,7 +217,7 @@ impl Replica {
 /// Inserts a message unless its place or id is taken; returns whether it did.
 fn insert(db: &Connection, m: &Verified) -> Result<bool, rusqlite::Error> {
     let body = m.body.to_bytes().unwrap_or_default();
-    db.prepare_cached(
+    let new = db.prepare_cached(
         "INSERT OR IGNORE INTO message VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)",
     )?
     .execute(params![
@@ -238,7 +238,11 @@ fn insert(db: &Connection, m: &Verified) -> Result<bool, rusqlite::Error> {
         m.hash.as_bytes(),
         m.route.to_bytes(),
     ])
-    .map(|rows| rows > 0)
+    .map(|rows| rows > 0)?;
+    if new {
+        delivery::apply(db, m)?;
+    }
+    Ok(new)
 }
 
 /// Returns whether a message's counter fits between those of its sender's that are held. What is held is

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod chains;
+mod delivery;
 mod dial;
 mod home;
 mod hostile;
