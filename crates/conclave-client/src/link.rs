@@ -72,6 +72,9 @@ impl Driver {
 
     /// Hands an input to the link; what comes of it comes out of [`Self::next`].
     pub(crate) fn input(&mut self, input: Input) {
+        if matches!(input, Input::Stop) {
+            self.write(goodbye(Close::Normal.code()));
+        }
         self.link.handle(self.clock.now(), input);
     }
 
@@ -215,12 +218,10 @@ async fn pump(
                 _ => return "a write failed or took too long".to_owned(),
             }
         }
-        // The link hung up: say so, and do not wait for an answer.
-        let close = CloseFrame {
-            code: 1000.into(),
-            reason: "".into(),
-        };
-        drop(tokio::time::timeout(WRITE, sink.send(Message::Close(Some(close)))).await);
+        // The link hung up and may come back: say so, and do not wait for an answer. After the word that
+        // the session is done, this fails.
+        let away = goodbye(AWAY);
+        drop(tokio::time::timeout(WRITE, sink.send(away)).await);
         String::new()
     };
     let read = async {
@@ -246,6 +247,16 @@ async fn pump(
         reason = read => reason,
     };
     drop(tell.send(Wire::Ended(reason)).await);
+}
+
+/// RFC 6455, 7.4.1: going away.
+const AWAY: u16 = 1001;
+
+fn goodbye(code: u16) -> Message {
+    Message::Close(Some(CloseFrame {
+        code: code.into(),
+        reason: "".into(),
+    }))
 }
 
 /// An error with its causes, for people.

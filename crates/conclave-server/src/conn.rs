@@ -86,6 +86,8 @@ struct Connection<S> {
 enum Over {
     /// The peer is gone, or must go without a word.
     Gone,
+    /// The peer said that it is done for good.
+    Left,
     /// Everything is said; close with this.
     Said(Close, Code),
 }
@@ -121,13 +123,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let conn = self.conn;
         drop(outbox);
         // A hub that is gone has forgotten the connection already.
+        if matches!(over, Over::Left) {
+            self.shared.hub.send(Command::Left { conn }).await.ok();
+        }
         self.shared
             .hub
             .send(Command::Disconnected { conn })
             .await
             .ok();
         match over {
-            Over::Gone => tracing::debug!(conn = conn.0, "connection gone"),
+            Over::Gone | Over::Left => tracing::debug!(conn = conn.0, "connection gone"),
             Over::Said(close, code) => {
                 tracing::debug!(conn = conn.0, code = close.code(), %code, "connection closed");
                 self.socket.close(close, code.as_str()).await;
@@ -180,9 +185,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 self.handle(Input::Close(Close::Malformed, Some(reject)))
                     .await
             }
-            Incoming::Closed => {
+            Incoming::Closed { done } => {
                 self.socket.leave().await;
-                Err(Over::Gone)
+                Err(if done { Over::Left } else { Over::Gone })
             }
         }
     }

@@ -10,6 +10,7 @@ use conclave_proto::body::Body;
 use conclave_proto::channel_log::{Role, Visibility};
 use conclave_proto::id::ChannelId;
 use conclave_proto::name::SessionPath;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Ada and bob in a private channel; bob's packets take the wire.
@@ -228,4 +229,32 @@ async fn lesson_18_after_a_redeploy_every_session_comes_back_by_a_new_proof() {
         assert_eq!(text(&take(events, 1).await[0]), "welcome back");
         b.stop().await;
     }
+}
+
+#[tokio::test]
+async fn lesson_20_the_roster_says_who_is_cut_off_and_forgets_who_said_goodbye() {
+    let pair = Pair::new().await;
+    let (b, mut events) = pair.bob().await;
+    pair.wire.cut();
+    wait_down(&mut events).await;
+    let until = |wanted: Option<bool>| {
+        let (a, ops) = (pair.a.clone(), pair.ops);
+        let seen = async move {
+            loop {
+                let who = a.who(Some(ops)).await.unwrap();
+                let bob = who.into_iter().find(|s| s.path.user == name("bob"));
+                if bob.map(|session| session.online) == wanted {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(SOON, seen)
+    };
+    until(Some(false)).await.expect("it is in its grace");
+    pair.wire.mend();
+    b.ready(SOON).await.unwrap();
+    until(Some(true)).await.expect("it is back");
+    b.stop().await;
+    until(None).await.expect("it said goodbye: no grace");
 }

@@ -42,8 +42,8 @@ pub(super) enum Incoming {
     Flushed,
     /// The other end broke the rules of WebSockets, or of their size.
     Bad(Reject),
-    /// The other end has left.
-    Closed,
+    /// The other end has left; whether it said that it is done for good.
+    Closed { done: bool },
 }
 
 /// One WebSocket and what is on its way into it.
@@ -140,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             let mut ws = Pin::new(&mut self.ws);
             match ws.as_mut().poll_ready(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(Incoming::Closed),
+                Poll::Ready(Err(_)) => return Poll::Ready(Incoming::Closed { done: false }),
                 Poll::Ready(Ok(())) => {}
             }
             let Some(item) = self.queue.pop_front() else {
@@ -151,7 +151,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 self.bytes += u64::try_from(frame.len()).unwrap_or(u64::MAX);
             }
             if ws.start_send(item.message(self.encoding)).is_err() {
-                return Poll::Ready(Incoming::Closed);
+                return Poll::Ready(Incoming::Closed { done: false });
             }
             self.flushing = true;
             self.moved = Instant::now();
@@ -164,7 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
         match Pin::new(&mut self.ws).poll_flush(cx) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(_)) => Poll::Ready(Incoming::Closed),
+            Poll::Ready(Err(_)) => Poll::Ready(Incoming::Closed { done: false }),
             Poll::Ready(Ok(())) => {
                 self.flushing = false;
                 self.queue.shrink_to(4);
@@ -190,12 +190,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         };
         let bad = |code, text: &str| Incoming::Bad(Reject::new(code, text));
         Poll::Ready(match item {
-            None => Incoming::Closed,
+            None => Incoming::Closed { done: false },
             Some(Ok(message)) => match (message, self.encoding) {
                 (Message::Binary(bytes), Encoding::Cbor) => Incoming::Frame(bytes.into()),
                 (Message::Text(text), Encoding::Json) => Incoming::Frame(Bytes::from(text).into()),
                 (Message::Ping(_) | Message::Pong(_), _) => Incoming::Alive,
-                (Message::Close(_), _) => Incoming::Closed,
+                (Message::Close(frame), _) => {
+                    let normal = |frame: CloseFrame| u16::from(frame.code) == Close::Normal.code();
+                    let done = frame.is_some_and(normal);
+                    Incoming::Closed { done }
+                }
                 (Message::Binary(_) | Message::Text(_) | Message::Frame(_), _) => {
                     bad(Code::Malformed, "the message is not of the agreed kind")
                 }
@@ -204,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             Some(Err(Error::Protocol(_) | Error::Utf8(_))) => {
                 bad(Code::Malformed, "the message breaks the WebSocket protocol")
             }
-            Some(Err(_)) => Incoming::Closed,
+            Some(Err(_)) => Incoming::Closed { done: false },
         })
     }
 

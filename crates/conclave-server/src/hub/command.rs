@@ -62,6 +62,11 @@ pub enum Command {
         /// How many bytes they had.
         bytes: u64,
     },
+    /// The session says that it is over: it has no lease.
+    Left {
+        /// Which connection.
+        conn: ConnId,
+    },
     /// The socket is gone.
     Disconnected {
         /// Which connection.

@@ -234,6 +234,21 @@ impl HubState {
         }
     }
 
+    /// Ends a session that said goodbye: others see it go at once.
+    pub(super) fn leave(&mut self, now: Now, conn: ConnId) {
+        let session = self.conns.get(&conn).and_then(|c| c.session.clone());
+        self.gone(now, conn);
+        // Where a newer connection took the place over, that one is there.
+        if let Some(session) = session
+            && self
+                .roster
+                .get(&session.path)
+                .is_some_and(Present::is_leased)
+        {
+            self.vanish(&session.path);
+        }
+    }
+
     /// Ends a connection with a reason.
     pub(super) fn end(&mut self, now: Mono, conn: ConnId, close: Close, reason: Reject) {
         let now = Now {

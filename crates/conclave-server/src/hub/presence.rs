@@ -160,6 +160,11 @@ impl Present {
         self.key == wish.key && self.instance == wish.instance
     }
 
+    /// Returns whether its connection is gone and it may still come back.
+    pub(super) const fn is_leased(&self) -> bool {
+        matches!(self.state, State::Leased(_))
+    }
+
     pub(super) fn info(&self, path: &SessionPath) -> SessionInfo {
         SessionInfo {
             path: path.clone(),

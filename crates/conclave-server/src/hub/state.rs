@@ -258,6 +258,7 @@ impl HubState {
                 frames,
                 bytes,
             } => self.wrote(conn, frames, bytes),
+            Command::Left { conn } => self.leave(now, conn),
             Command::Disconnected { conn } => self.gone(now, conn),
             Command::Loaded(loaded) => self.loaded(*loaded),
             Command::Tick => self.tick(now),
@@ -446,6 +447,7 @@ fn classify(command: &Command) -> Class {
         Command::Connect { .. }
         | Command::Ack { .. }
         | Command::Wrote { .. }
+        | Command::Left { .. }
         | Command::Disconnected { .. }
         | Command::Loaded(_)
         | Command::Tick
