@@ -3,12 +3,15 @@
 //! A `Config` is plain data (TOML); nothing is opened or bound here. [`crate::Config::build`] does
 //! that. Every rate of `[limits]` may be 0, which switches that limit off.
 
+mod span;
+
 use crate::origin::{BadOrigin, Origin};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub use conclave_proto::origin::DEFAULT_PORT;
+pub use span::{BadSpan, Span};
 
 /// The configuration of one server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,10 +43,14 @@ pub struct Config {
     pub invite: Who,
     /// Who may create channels.
     pub create: Who,
-    /// How long messages are kept, in days.
-    pub message_retention_days: u32,
-    /// How long whispers wait for their recipient, in days.
-    pub whisper_retention_days: u32,
+    /// How long messages are kept: `"30d"`, `"12h"`, `"15m"` or `"90s"`; `"0d"` keeps them for ever. The
+    /// older name `message_retention_days` is taken too, and a number is days.
+    #[serde(alias = "message_retention_days")]
+    pub message_retention: Span,
+    /// How long whispers and receipts wait for their recipient; the older name is
+    /// `whisper_retention_days`.
+    #[serde(alias = "whisper_retention_days")]
+    pub whisper_retention: Span,
     /// With less free disk than so many MiB nothing is appended, and reads go on; 0 switches it off.
     pub disk_floor_mib: u64,
     /// Who may read `/metrics`.
@@ -181,8 +188,8 @@ impl Default for Config {
             registration: Registration::default(),
             invite: Who::default(),
             create: Who::default(),
-            message_retention_days: 30,
-            whisper_retention_days: 14,
+            message_retention: Span::days(30),
+            whisper_retention: Span::days(14),
             disk_floor_mib: 512,
             metrics: Metrics::default(),
             limits: Limits::default(),

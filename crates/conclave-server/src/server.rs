@@ -31,7 +31,6 @@ use tokio_util::task::TaskTracker;
 const DATABASE_FILE: &str = "conclave.db";
 /// How long the link for the first admin is good.
 const BOOTSTRAP_MS: u64 = 3_600_000;
-const DAY_MS: u64 = 86_400_000;
 
 /// Why a server cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -186,8 +185,8 @@ impl Config {
             },
             account_invites: who(self.invite),
             create_channels: who(self.create),
-            message_retention_ms: u64::from(self.message_retention_days) * DAY_MS,
-            whisper_retention_ms: u64::from(self.whisper_retention_days) * DAY_MS,
+            message_retention_ms: self.message_retention.ms(),
+            whisper_retention_ms: self.whisper_retention.ms(),
             appends_per_s: self.limits.sends_per_second,
             append_burst: self.limits.sends_burst,
             appends_per_channel_minute: self.limits.sends_per_channel_minute,

@@ -392,6 +392,10 @@ pub trait Store: Read {
     }
 }
 
+/// How long the counter of a sender that says nothing is kept at least (30 days), however soon
+/// messages go: receivers remember it, too.
+const COUNTER_MS: u64 = 30 * 86_400_000;
+
 /// How many cursors of one log are looked at.
 pub const CURSOR_ROWS_MAX: usize = 4_096;
 

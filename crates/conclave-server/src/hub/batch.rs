@@ -12,9 +12,9 @@ use conclave_proto::id::LogId;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Now, UnixMs};
 
-/// How many logs retention looks at per tick, and how many entries of each.
-const EXPIRE_LOGS: usize = 8;
-const EXPIRE_STEPS: u32 = 256;
+/// How many logs retention looks at per tick, and how many entries of them all.
+const EXPIRE_LOGS: usize = 128;
+const EXPIRE_STEPS: usize = 4_096;
 const DAY_MS: u64 = 86_400_000;
 
 impl HubState {
@@ -207,22 +207,23 @@ impl HubState {
         if now.wall >= self.checkpoint_at.plus(CHECKPOINT_MS) {
             self.sign_checkpoint(now, 1);
         }
-        for _ in 0..EXPIRE_LOGS {
-            let Some((at, log)) = self.due.first().copied().filter(|(at, _)| *at <= now.wall)
-            else {
-                break;
-            };
+        self.expire(now);
+    }
+
+    /// Lets old entries go, of the logs where some are due.
+    fn expire(&mut self, now: Now) {
+        let due = self.due.iter().take_while(|(at, _)| *at <= now.wall);
+        let due: Vec<(UnixMs, LogId)> = due.take(EXPIRE_LOGS).copied().collect();
+        let steps = u32::try_from(EXPIRE_STEPS / due.len().max(1)).unwrap_or(u32::MAX);
+        for (at, log) in due {
             self.due.remove(&(at, log));
             let keep = self.retention(&log);
             let Some(state) = self.logs.get_mut(&log).filter(|state| !state.deleted) else {
                 continue;
             };
             state.due = None;
-            let write = Write::Expire {
-                log,
-                before: UnixMs(now.wall.0.saturating_sub(keep)),
-                steps: EXPIRE_STEPS,
-            };
+            let before = UnixMs(now.wall.0.saturating_sub(keep));
+            let write = Write::Expire { log, before, steps };
             self.put(write, Pending::Expire(log));
         }
     }

@@ -1,9 +1,9 @@
 //! The store that forgets: plain maps, for `--ephemeral`, tests and the simulation.
 
 use super::{
-    ACT_ROWS, AnnouncementRow, Bound, CURSOR_ROWS_MAX, CommitError, CursorRow, LogRow, Outcome,
-    Page, PageBuilder, PageQuery, Read, Select, ServerInviteRow, Snapshot, Standing, Store,
-    StoreError, Write, row,
+    ACT_ROWS, AnnouncementRow, Bound, COUNTER_MS, CURSOR_ROWS_MAX, CommitError, CursorRow, LogRow,
+    Outcome, Page, PageBuilder, PageQuery, Read, Select, ServerInviteRow, Snapshot, Standing,
+    Store, StoreError, Write, row,
 };
 use crate::audit;
 use conclave_proto::body::Head;
@@ -106,7 +106,7 @@ impl MemoryStore {
                 *cursor = (*cursor).max(*seq);
             }),
             Write::Expire { log, before, steps } => match self.logs.get_mut(log) {
-                Some(log) => log.expire(*before, *steps),
+                Some(log) => log.expire(at, *before, *steps),
                 None => Outcome::NoLog,
             },
             Write::Audit { entry } => {
@@ -302,8 +302,9 @@ impl Log {
         items >= bound.items || bytes >= bound.bytes
     }
 
-    fn expire(&mut self, before: UnixMs, steps: u32) -> Outcome {
-        self.counters.retain(|_, (_, at)| *at >= before);
+    fn expire(&mut self, now: UnixMs, before: UnixMs, steps: u32) -> Outcome {
+        let silent = before.min(UnixMs(now.0.saturating_sub(COUNTER_MS)));
+        self.counters.retain(|_, (_, at)| *at >= silent);
         for _ in 0..steps {
             let Some((&seq, entry)) = self.entries.range(self.oldest..).next() else {
                 self.oldest = self.head + 1;

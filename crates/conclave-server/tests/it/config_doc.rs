@@ -1,6 +1,7 @@
 //! docs/configuration.md is made from the source of `Config` and its default: `CONCLAVE_BLESS=1` rewrites it.
 
 use conclave_server::Config;
+use conclave_server::config::Span;
 use std::path::Path;
 
 const SOURCE: &str = include_str!("../../src/config.rs");
@@ -66,17 +67,43 @@ fn every_key_of_the_defaults_is_a_documented_field() {
 fn the_example_is_a_configuration() {
     let config = Config::from_toml(EXAMPLE).unwrap();
     assert!(config.behind_proxy && config.limits.sends_burst == 100);
+    assert_eq!(config.message_retention, Span::days(90));
     assert!(
         Config::from_toml("retention = 3").is_err(),
         "unknown keys are refused"
     );
 }
 
+#[test]
+fn spans_are_read_and_written_as_people_write_them() {
+    for (text, ms, shown) in [
+        ("90s", 90_000, "90s"),
+        ("120s", 120_000, "2m"),
+        ("15m", 900_000, "15m"),
+        ("36h", 129_600_000, "36h"),
+        ("14d", 1_209_600_000, "14d"),
+        ("2", 172_800_000, "2d"),
+        ("0d", 0, "0d"),
+    ] {
+        let span: Span = text.parse().unwrap();
+        assert_eq!((span.ms(), span.to_string().as_str()), (ms, shown));
+    }
+    let huge = format!("{}d", u64::MAX);
+    for bad in ["", "d", "1w", "-1d", "+1d", "1.5h", "1 d", "1ms", &huge] {
+        assert!(bad.parse::<Span>().is_err(), "{bad:?}");
+    }
+    let by = |text: &str| Config::from_toml(text).map(|config| config.whisper_retention);
+    let (older, newer) = ("whisper_retention_days = 3", "whisper_retention = \"72h\"");
+    assert_eq!(by(older).unwrap(), by(newer).unwrap());
+    assert!(by("whisper_retention_days = -3").is_err());
+    assert!(by(&format!("{older}\n{newer}")).is_err(), "said twice");
+}
+
 const EXAMPLE: &str = "data_dir = \"/var/lib/conclave\"
 behind_proxy = true
 public_urls = [\"https://chat.example\"]
 registration = \"invite\"
-message_retention_days = 90
+message_retention = \"90d\"
 
 [limits]
 sends_burst = 100

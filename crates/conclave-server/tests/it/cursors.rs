@@ -5,8 +5,9 @@ use crate::world::{Peer, Person, World, name, settings};
 use conclave_proto::body::Head;
 use conclave_proto::channel_log::{CtlBody, RemoveKind, Visibility};
 use conclave_proto::codec::Encoding;
+use conclave_proto::entry::{Envelope, Header, Route, Suite};
 use conclave_proto::frame::client::{Ack, ClientFrame, Cursor};
-use conclave_proto::frame::op::{CursorsOf, Op};
+use conclave_proto::frame::op::{Append, CursorsOf, Op};
 use conclave_proto::frame::reply::{Cursors, Reader, Reply};
 use conclave_proto::id::{ChannelId, LogId, MailboxId};
 use conclave_proto::limit::{CURSORS_MAX, LEASE_MS};
@@ -262,6 +263,98 @@ fn the_answer_is_bounded_and_names_the_live_ones() {
     assert_eq!(found.len(), CURSORS_MAX);
     assert_eq!(found[0].0, "bob/laptop/work");
     assert!(found[1..].is_sorted());
+}
+
+#[test]
+fn what_waited_its_time_is_gone_within_two_ticks_in_however_many_mailboxes() {
+    let mut short = settings();
+    (short.whisper_retention_ms, short.sessions_per_machine_max) = (3_000, 100);
+    let mut world = World::with(short, Box::new(MemoryStore::new()));
+    let (ana, bob) = (Person::new("ana", 10), Person::new("bob", 20));
+    let mut at = world.register(&ana, "work");
+    let mut theirs = vec![world.register(&bob, "work")];
+    theirs.extend((2..80).map(|n| world.join_session(&bob, "work", n)));
+    let head = world.create(&ana, &at, ROOM, Visibility::Private, "room");
+    world.add((&ana, &at), ROOM, head, &bob);
+    for peer in &theirs {
+        world.step(Command::Disconnected { conn: peer.conn });
+        for _ in 0..2 {
+            let path = &peer.ready.path;
+            world.whisper(&mut at, bob.id(), path).unwrap();
+        }
+    }
+    let watcher = at.clone();
+    let oldest = |world: &mut World| -> Vec<u64> {
+        let mailboxes = theirs.iter().map(|peer| peer.ready.mailbox.unwrap());
+        mailboxes
+            .map(|log| ask(world, &watcher, log).unwrap().oldest)
+            .collect()
+    };
+    for _ in 0..3 {
+        assert_eq!(oldest(&mut world), [1; 79]);
+        world.pass(1_000);
+    }
+    world.pass(1_000);
+    assert_eq!(oldest(&mut world), [3; 79]);
+    // The counters go on where they were.
+    let path = theirs[0].ready.path.clone();
+    let answer = world.whisper(&mut at, bob.id(), &path);
+    assert!(matches!(answer, Ok(Reply::Appended(a)) if a.seq == 3));
+    world.pass(1_000);
+    assert_eq!(oldest(&mut world)[0], 3);
+    for _ in 0..3 {
+        world.pass(1_000);
+    }
+    assert_eq!(oldest(&mut world)[0], 4);
+}
+
+#[tokio::test]
+async fn a_server_with_a_retention_of_a_second_lets_whispers_go_by_itself() {
+    let mut config = open_config();
+    config.whisper_retention = "1s".parse().unwrap();
+    let site = serve(config).await;
+    let (ana, bob) = (rig::Person::new("ana", 1), rig::Person::new("bob", 2));
+    let mut at = site.register(&ana, Encoding::Cbor).await;
+    let mut bt = site.register(&bob, Encoding::Cbor).await;
+    assert_eq!(
+        bt.ready.as_ref().unwrap().limits.whisper_retention_ms,
+        1_000
+    );
+    let rec = at.create(&ana, ROOM, "square").await;
+    let hash = conclave_proto::record::Record::parse(&rec).unwrap().hash();
+    bt.join(&bob, ROOM, Head { n: 0, hash }).await;
+    let (path, mailbox) = {
+        let ready = bt.ready.as_ref().unwrap();
+        (ready.path.clone(), ready.mailbox.unwrap())
+    };
+    drop(bt);
+    let Op::Append(append) = at.message(&ana, ROOM, 1, "psst") else {
+        panic!("no append");
+    };
+    let header = Header {
+        suite: Suite::One,
+        channel: ChannelId::from_slice(&site.server_id.as_bytes()[..16]).unwrap(),
+        route: Route::Whisper(path),
+        ..Header::parse(&append.env.header).unwrap()
+    };
+    let env = Envelope::clear(&header, append.env.ct, &ana.machine);
+    let whisper = Op::Append(Append { log: mailbox, env });
+    assert!(matches!(at.call(whisper).await, Ok(Reply::Appended(a)) if a.seq == 1));
+    rig::soon(async {
+        loop {
+            let Ok(Reply::Cursors(cursors)) =
+                at.call(Op::Cursors(CursorsOf { log: mailbox })).await
+            else {
+                panic!("no cursors");
+            };
+            assert_eq!((cursors.head, cursors.readers), (1, vec![]));
+            if cursors.oldest == 2 {
+                break;
+            }
+        }
+    })
+    .await;
+    site.running.shutdown().await.unwrap();
 }
 
 #[tokio::test]

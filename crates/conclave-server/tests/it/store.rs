@@ -295,7 +295,7 @@ fn replaced_state_and_retracted_memory_go_when_old_and_leave_a_gap_of_another_na
         assert_eq!(later.reason, "compacted", "no message is missing there");
         assert_eq!((later.from, later.to, later.missing), (3, 5, 2));
         // What is old already goes at once.
-        let retracted = one(store, 100, memory(1, 7, 9, 1));
+        let retracted = one(store, 100, memory(7, 7, 9, 1));
         assert_eq!(retracted, Outcome::Appended { seq: 8 });
         let rest = page(store, log, 5, Select::All);
         assert_eq!(rest.entries.len(), 2);
@@ -386,6 +386,31 @@ fn items_are_found_without_a_look_at_every_entry() {
         "SEARCH entry USING INDEX entry_place (place=?)",
     ];
     assert_eq!(steps, expected);
+}
+
+#[test]
+fn a_senders_counter_outlives_its_messages_by_weeks() {
+    const DAY: u64 = 86_400_000;
+    each(|store| {
+        let log = LogId::Channel(CHANNEL);
+        one(store, 100 * DAY, ctl("create"));
+        one(store, 100 * DAY, say(1, 1, 1));
+        let expire = |now| Write::Expire {
+            log,
+            before: UnixMs(now),
+            steps: 9,
+        };
+        one(store, 101 * DAY, expire(101 * DAY));
+        let seqs = page(store, log, 0, Select::All).entries;
+        assert_eq!(seqs.len(), 1, "the message went");
+        let used = Outcome::CounterGap { expected: 2 };
+        assert_eq!(one(store, 101 * DAY, say(1, 1, 2)), used);
+        let place = Outcome::Appended { seq: 3 };
+        assert_eq!(one(store, 101 * DAY, say(1, 2, 2)), place);
+        one(store, 131 * DAY + 1, expire(131 * DAY + 1));
+        let place = Outcome::Appended { seq: 4 };
+        assert_eq!(one(store, 131 * DAY + 1, say(1, 1, 3)), place);
+    });
 }
 
 #[test]

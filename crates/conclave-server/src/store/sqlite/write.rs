@@ -2,7 +2,7 @@
 
 use super::{COUNTERS_MAX, Cache, LogState, SqliteStore, int, keys, place, seq_of, uint};
 use crate::audit;
-use crate::store::{Bound, Outcome, StoreError, Write, row};
+use crate::store::{Bound, COUNTER_MS, Outcome, StoreError, Write, row};
 use conclave_proto::body::Head;
 use conclave_proto::bytes::Builder;
 use conclave_proto::entry::{EntryBody, Header, Parsed, Route};
@@ -340,7 +340,8 @@ impl<'a> Batch<'a> {
         let Some(mut log) = self.log(id)? else {
             return Ok(Outcome::NoLog);
         };
-        self.forget_counters(log.n, before)?;
+        let silent = UnixMs(self.at.0.saturating_sub(COUNTER_MS));
+        self.forget_counters(log.n, before.min(silent))?;
         let end = place(log.n, log.head);
         let mut gone = Vec::new();
         {
