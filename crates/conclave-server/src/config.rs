@@ -130,7 +130,7 @@ pub struct Limits {
     pub machines_per_channel: usize,
     /// Channels one user may be a member of.
     pub channels_per_user: usize,
-    /// Whispers one mailbox holds.
+    /// Whispers and receipts one mailbox holds; receipts are taken while it is not half full.
     pub mailbox_items: u32,
     /// Bytes one mailbox holds, in KiB.
     pub mailbox_kib: u32,

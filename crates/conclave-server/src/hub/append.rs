@@ -10,7 +10,7 @@ use crate::store::{Bound, Write};
 use conclave_proto::channel_log::{
     CtlBody, CtlChange, CtlError, RemoveKind, VerifiedCtl, Visibility,
 };
-use conclave_proto::entry::{Header, Parsed, Suite};
+use conclave_proto::entry::{Header, Kind, Parsed, Suite};
 use conclave_proto::frame::op::Wrap;
 use conclave_proto::frame::reply::{Appended, Reply};
 use conclave_proto::id::{Blob, ChannelId, InviteId, LogId, MailboxId, UserId};
@@ -136,10 +136,19 @@ impl HubState {
         if let Some(account) = self.dir.users.get_mut(&user) {
             account.heard(session.user);
         }
+        let (items, bytes) = (
+            self.settings.mailbox_items_max,
+            self.settings.mailbox_bytes_max,
+        );
+        // Receipts come in where there is plenty of room, so that they never keep whispers out.
+        let part = match header.route.kind() {
+            Kind::Receipt => 2,
+            Kind::Message | Kind::Whisper | Kind::State | Kind::Memory | Kind::Profile => 1,
+        };
         Ok(Bound {
             reader,
-            items: self.settings.mailbox_items_max,
-            bytes: self.settings.mailbox_bytes_max,
+            items: items.div_ceil(part),
+            bytes: bytes.div_ceil(u64::from(part)),
         })
     }
 

@@ -131,6 +131,50 @@ fn a_mailbox_is_bounded_by_bytes_too() {
 }
 
 #[test]
+fn receipts_fill_half_a_mailbox_and_never_keep_a_whisper_out() {
+    for (items, bytes) in [(10, u64::MAX), (u32::MAX, 2_000)] {
+        let mut rules = settings();
+        (rules.mailbox_items_max, rules.mailbox_bytes_max) = (items, bytes);
+        let mut world = World::with(rules, Box::new(MemoryStore::new()));
+        let (ana, bob) = (Person::new("ana", 10), Person::new("bob", 20));
+        let mut at = world.register(&ana, "work");
+        let bt = world.register(&bob, "work");
+        let head = world.create(&ana, &at, ROOM, Visibility::Private, "room");
+        world.add((&ana, &at), ROOM, head, &bob);
+        let to = bt.ready.path.clone();
+        let fill = |refused: &mut dyn FnMut() -> Option<Code>| {
+            let mut stored = 0_u64;
+            loop {
+                match refused() {
+                    None => stored += 1,
+                    Some(code) => {
+                        assert_eq!(code, Code::InboxFull);
+                        break stored;
+                    }
+                }
+            }
+        };
+        let receipts = fill(&mut || world.receipt(&mut at, bob.id(), &to).err().map(|r| r.code));
+        let whispers = fill(&mut || world.whisper(&mut at, bob.id(), &to).err().map(|r| r.code));
+        assert!(
+            receipts > 1 && whispers >= receipts,
+            "{receipts} and {whispers}"
+        );
+        assert_eq!(code(world.receipt(&mut at, bob.id(), &to)), Code::InboxFull);
+        // What was received makes room for both again.
+        let log = bt.ready.mailbox.unwrap();
+        world.subscribe(&bt, log, 0).unwrap();
+        let seq = receipts + whispers;
+        let cursors = vec![conclave_proto::frame::Cursor { log, seq }];
+        let conn = bt.conn;
+        world.step(Command::Ack { conn, cursors });
+        world.pass(1_000);
+        world.receipt(&mut at, bob.id(), &to).unwrap();
+        world.whisper(&mut at, bob.id(), &to).unwrap();
+    }
+}
+
+#[test]
 fn a_connection_follows_so_many_logs_and_no_more() {
     let mut rules = settings();
     rules.channels_per_user_max = SUBSCRIPTIONS_MAX + 1;

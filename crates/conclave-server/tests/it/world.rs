@@ -423,9 +423,22 @@ impl World {
         user: UserId,
         to: &SessionPath,
     ) -> Result<Reply, Reject> {
-        let log = LogId::Mailbox(MailboxId::of(&user, to));
+        self.post(peer, user, Route::Whisper(to.clone()))
+    }
+
+    pub(crate) fn receipt(
+        &mut self,
+        peer: &mut Peer,
+        user: UserId,
+        to: &SessionPath,
+    ) -> Result<Reply, Reject> {
+        self.post(peer, user, Route::Receipt(to.clone()))
+    }
+
+    fn post(&mut self, peer: &mut Peer, user: UserId, route: Route) -> Result<Reply, Reject> {
+        let log = LogId::Mailbox(MailboxId::of(&user, route.recipient().unwrap()));
         let server = ChannelId::from_slice(&SERVER.as_bytes()[..16]).unwrap();
-        let env = peer.envelope(log, server, Route::Whisper(to.clone()), "psst");
+        let env = peer.envelope(log, server, route, "psst");
         let result = self.append(peer, log, env);
         if result.is_err() {
             *peer.ctr.get_mut(&log).unwrap() -= 1;
