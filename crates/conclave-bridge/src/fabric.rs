@@ -7,12 +7,13 @@ mod items;
 mod peers;
 
 use crate::policy::{Lowered, Policy};
-use crate::state::{Age, Message};
+use crate::state::{Age, Message, Why};
 use crate::tool::args::Object;
 use conclave_proto::channel_log::{Mode, Role, Visibility};
 use conclave_proto::id::{ChannelId, InviteId, LogId, MsgId, ServerId};
 use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::reject::Reject;
+use conclave_proto::time::UnixMs;
 pub use delivery::Delivery;
 pub use items::Items;
 pub use peers::Peers;
@@ -30,6 +31,15 @@ pub enum Event {
     Changed,
     /// Something a person or agent should know; our own words.
     Notice(&'static str, String),
+    /// A whisper of this session lapsed, and its recipient never had it.
+    Bounced {
+        /// The message.
+        id: MsgId,
+        /// Who did not get it.
+        peer: SessionPath,
+        /// When it was said.
+        at: UnixMs,
+    },
 }
 
 /// A channel.
@@ -185,8 +195,8 @@ pub trait Fabric: Peers + Items + Delivery {
     fn message(&self, id: MsgId) -> Later<Option<Message>>;
     /// Returns the oldest messages without a shown mark.
     fn unshown(&self, max: usize) -> Later<Vec<Message>>;
-    /// Remembers that the agent has a message.
-    fn mark_shown(&self, log: LogId, id: MsgId);
+    /// Remembers that a message is not unread any more.
+    fn mark(&self, log: LogId, id: MsgId, why: Why);
     /// Keeps what the agent lowered.
     fn keep_lowered(&self, lowered: &Lowered) -> Result<(), Reject>;
     /// Moderates; the answer is facts in names and ids.

@@ -13,7 +13,7 @@ use crate::fabric::{
 };
 use crate::files;
 use crate::policy::{Lowered, Policy};
-use crate::state::{HomeId, Message, Place, UNREAD_MAX};
+use crate::state::{HomeId, Message, Place, UNREAD_MAX, Why};
 use crate::tool::args::Object;
 use crate::trust::Sender;
 use conclave_client::client::{self, Channel, Client, History, NewChannel};
@@ -89,7 +89,7 @@ struct Known {
 /// Something for the task that keeps shown marks, in order.
 #[derive(Debug)]
 enum Mark {
-    Shown(LogId, MsgId),
+    Made(LogId, MsgId, Why),
     /// Everything before this is kept.
     Flush(oneshot::Sender<()>),
 }
@@ -286,8 +286,8 @@ impl Fabric for Remote {
         })
     }
 
-    fn mark_shown(&self, log: LogId, id: MsgId) {
-        if self.site.marks.try_send(Mark::Shown(log, id)).is_err() {
+    fn mark(&self, log: LogId, id: MsgId, why: Why) {
+        if self.site.marks.try_send(Mark::Made(log, id, why)).is_err() {
             tracing::warn!("a shown mark was lost: the message may come again");
         }
     }

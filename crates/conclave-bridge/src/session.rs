@@ -4,8 +4,10 @@
 //! a typed failure, or a time-out. Rules are in `state`, `policy`, `guard` and `tool`.
 
 mod find;
+mod lapsed;
 
 pub(crate) use find::exact_name;
+use lapsed::Lapsed;
 
 use crate::fabric::{Event, Fabric, Later, ServerView};
 use crate::mcp::{Command, Host, Push};
@@ -65,6 +67,7 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
         opener,
         events: events_in,
         opening: Opening::Not,
+        lapsed: Lapsed::default(),
     };
     let (mut commands, closed) = (host.commands, host.closed);
     loop {
@@ -117,6 +120,7 @@ pub struct Session {
     opener: Opener,
     events: mpsc::Sender<(HomeId, Event)>,
     opening: Opening,
+    lapsed: Lapsed,
 }
 
 enum Opening {
@@ -308,6 +312,7 @@ impl Session {
                     tracing::warn!(word, text, "too many notices of this kind");
                 }
             }
+            Event::Bounced { id, peer, at } => self.bounced(now, id, &peer, at),
         }
     }
 
@@ -354,9 +359,9 @@ impl Session {
                         tracing::warn!("the host was not told that the tools changed");
                     }
                 }
-                Output::Mark(home, log, id) => {
+                Output::Mark(home, log, id, why) => {
                     if let Some(fabric) = self.homes.get(home.0) {
-                        fabric.mark_shown(log, id);
+                        fabric.mark(log, id, why);
                     }
                 }
                 Output::Wake => self.wake(),
@@ -386,6 +391,7 @@ impl Session {
     pub(crate) fn unread_answer(&mut self, now: Now, max: usize) -> Answer {
         let frames = self.state.take_unread(now, max, ANSWER_BYTES_MAX / 2);
         let answer = Answer::ok().with("messages", frames.len());
+        let answer = self.lapsed.take_into(answer);
         answer.frames(frames.iter().map(crate::render::Frame::standalone))
     }
 

@@ -15,7 +15,7 @@ use crate::trust::{Tier, assess};
 use conclave_proto::bytes::Builder;
 use conclave_proto::id::{LogId, MsgId};
 use conclave_proto::time::{Mono, Now};
-pub use message::{Age, Home, HomeId, Message, Place, Thread};
+pub use message::{Age, Home, HomeId, Message, Place, Thread, Why};
 use std::collections::{BTreeMap, VecDeque};
 pub use unread::UNREAD_MAX;
 use unread::Unread;
@@ -56,8 +56,8 @@ pub enum Output {
     Push(Frame),
     /// Finish the pending waits.
     Wake,
-    /// Remember that the agent has, or must not get, this message.
-    Mark(HomeId, LogId, MsgId),
+    /// Remember that this message is not unread any more, and why.
+    Mark(HomeId, LogId, MsgId, Why),
     /// Tell the host that other tools are on offer.
     ToolsChanged,
 }
@@ -213,12 +213,12 @@ impl State {
     /// Notes that the agent has a message: a tool returned it, or an answer named it.
     pub fn shown(&mut self, home: HomeId, log: LogId, id: MsgId) {
         self.unread.remove(home, id);
-        self.mark(home, log, id);
+        self.mark(home, log, id, Why::Shown);
     }
 
-    fn mark(&mut self, home: HomeId, log: LogId, id: MsgId) {
+    fn mark(&mut self, home: HomeId, log: LogId, id: MsgId, why: Why) {
         self.seen.entry(&(home, id), || ());
-        self.outputs.push_back(Output::Mark(home, log, id));
+        self.outputs.push_back(Output::Mark(home, log, id, why));
     }
 
     /// Returns what is unread, oldest first, at most `max` messages and about `bytes_max` bytes, and
@@ -228,7 +228,7 @@ impl State {
         while frames.len() < max && bytes < bytes_max {
             let Some(next) = self.unread.pop() else { break };
             let message = &next.message;
-            self.mark(message.home, message.log, message.id);
+            self.mark(message.home, message.log, message.id, Why::Shown);
             let mut frame = self.show(now, message, next.age, 0);
             if next.pushed {
                 frame.attributes = frame.attributes.with(Key::Redelivered, 1);
@@ -279,7 +279,7 @@ impl State {
         }
         let scope = message.place.scope();
         if self.level(message.home, scope) == Level::Mute {
-            return self.mark(message.home, message.log, message.id);
+            return self.mark(message.home, message.log, message.id, Why::Blocked);
         }
         if age == Age::Live && message.place == Place::Whisper {
             let opened = self.guard.exchanged(now.mono, &message.from, &message.text);

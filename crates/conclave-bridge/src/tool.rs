@@ -8,6 +8,7 @@ mod admin;
 pub mod answer;
 pub mod args;
 mod channels;
+mod delivery;
 mod messages;
 
 use crate::fabric::Later;
@@ -223,7 +224,12 @@ impl Tool {
 }
 
 /// The tables, one a file.
-const TABLES: &[&[Tool]] = &[messages::TOOLS, channels::TOOLS, admin::TOOLS];
+const TABLES: &[&[Tool]] = &[
+    messages::TOOLS,
+    delivery::TOOLS,
+    channels::TOOLS,
+    admin::TOOLS,
+];
 
 /// Returns every tool.
 pub fn all() -> impl Iterator<Item = &'static Tool> {

@@ -2,6 +2,7 @@
 //! comes, never what it says. Only names, ids and numbers stand in for something.
 
 use conclave_client::event::{Notice, NoticeKind};
+use conclave_proto::id::LogId;
 
 /// The longest detail, in characters.
 const DETAIL_CHARS_MAX: usize = 160;
@@ -28,7 +29,10 @@ pub(super) fn text(notice: &Notice, place: &str) -> String {
         NoticeKind::Missing => {
             format!("Messages in {place} are missing and nobody said why{at}: {detail}.")
         }
-        NoticeKind::NotSent => format!("A message to {place} was given up: {detail}."),
+        NoticeKind::NotSent => match notice.log {
+            Some(LogId::Mailbox(_)) => format!("A whisper was given up: {detail}."),
+            _ => format!("A message to {place} was given up: {detail}."),
+        },
         NoticeKind::KeysPending => format!(
             "Keys pending: the key of {place} is not on this machine yet. Messages there wait; nothing is sent or shown in \
              the clear. It comes by itself when a member's machine is online."

@@ -6,7 +6,7 @@ use crate::fabric::{ChannelView, Event};
 use crate::files;
 use crate::policy::Levels;
 use crate::session::exact_name;
-use crate::state::{Age, HomeId};
+use crate::state::{Age, HomeId, Why};
 use conclave_client::client::Client;
 use conclave_client::error::ClientError;
 use conclave_client::event::{self, Event as Told};
@@ -23,8 +23,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 pub(super) async fn keep_marks(client: Client, mut marks: mpsc::Receiver<Mark>) {
     while let Some(mark) = marks.recv().await {
         match mark {
-            Mark::Shown(log, id) => {
-                if let Err(error) = client.mark_shown(log, id).await {
+            Mark::Made(log, id, why) => {
+                let marked = match why {
+                    Why::Shown => client.mark_shown(log, id).await,
+                    Why::Blocked => client.mark_blocked(log, id).await,
+                    Why::Passed => client.mark_passed(log, id).await,
+                };
+                if let Err(error) = marked {
                     tracing::warn!(%error, "a shown mark was lost: the message may come again");
                 }
             }
@@ -94,7 +99,10 @@ impl Site {
                 let place = self.place(notice.log);
                 Event::Notice(notice.kind.as_str(), notice::text(&notice, &place))
             }
-            Told::Presence(_) | Told::Standing { .. } | Told::Enrol(_) => return None,
+            Told::Presence(_) | Told::Standing { .. } | Told::Enrol(_) | Told::Delivery { .. } => {
+                return None;
+            }
+            Told::Bounced { id, peer, at } => Event::Bounced { id, peer, at },
         })
     }
 

@@ -64,6 +64,17 @@ pub struct Message {
     pub human: bool,
 }
 
+/// Why a message is not unread any more; its sender hears of it, if it asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The model has it.
+    Shown,
+    /// The human muted the sender or the place: the model does not get it.
+    Blocked,
+    /// It was not for this session; nobody is told.
+    Passed,
+}
+
 /// What an answer needs of the message it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thread {

@@ -9,7 +9,7 @@ use conclave_bridge::fabric::*;
 use conclave_bridge::mcp;
 use conclave_bridge::policy::{Level, Lowered, Policy, Scope};
 use conclave_bridge::session;
-use conclave_bridge::state::{Age, HomeId, Message, Place};
+use conclave_bridge::state::{Age, HomeId, Message, Place, Why};
 use conclave_bridge::tool::args::Object;
 use conclave_bridge::trust::Sender;
 use conclave_proto::channel_log::{Mode, Role, Visibility};
@@ -249,7 +249,7 @@ impl Fabric for Fake {
             open.take(max).cloned().collect()
         })
     }
-    fn mark_shown(&self, _: LogId, id: MsgId) {
+    fn mark(&self, _: LogId, id: MsgId, _: Why) {
         self.0.send_modify(|world| world.shown.push(id));
     }
     fn keep_lowered(&self, lowered: &Lowered) -> Result<(), Reject> {

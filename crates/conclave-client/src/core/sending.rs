@@ -10,7 +10,6 @@ use crate::event::{Event, Notice, NoticeKind};
 use crate::outbox::Draft;
 use crate::replica::delivery::Sent;
 use conclave_proto::body::Body;
-use conclave_proto::channel_log::Role;
 use conclave_proto::codec;
 use conclave_proto::entry::{Entry, EntryBody, Envelope, Header, Kind};
 use conclave_proto::frame::op::Append;
@@ -417,14 +416,7 @@ impl Core {
             at,
             body: body_of,
         };
-        let mut own = Verified::new(log, me, &entry, &header, body, hash);
-        own.by_admin = match &log {
-            LogId::Channel(channel) => {
-                let role = self.book.tip(channel).and_then(|tip| tip.role(&me));
-                role.is_some_and(|role| role >= Role::Admin)
-            }
-            LogId::Mailbox(_) => false,
-        };
+        let own = Verified::new(log, me, &entry, &header, body, hash);
         if let Err(error) = self.replica.keep_message(own).await {
             tracing::warn!(%error, "no copy of what was sent was kept");
         }
@@ -457,7 +449,12 @@ impl Core {
             && !parcel.draft.is_brief()
             && parcel.draft.route.kind() != Kind::Receipt
         {
-            let text = format!("message {} was not sent: {}", parcel.draft.id, reject.code);
+            let Draft { id, created, .. } = &parcel.draft;
+            let to = parcel.draft.route.recipient();
+            let to = to.map_or_else(String::new, |path| format!(" to {path}"));
+            let age_s = now.since(*created) / 1000;
+            let code = reject.code;
+            let text = format!("message {id}{to}, made {age_s} s ago, was not sent: {code}");
             let kind = NoticeKind::NotSent;
             self.tell(Event::Notice(Notice {
                 kind,

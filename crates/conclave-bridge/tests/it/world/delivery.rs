@@ -1,4 +1,10 @@
 use super::Fake;
-use conclave_bridge::fabric::Delivery;
+use conclave_bridge::fabric::{Delivery, Later};
+use conclave_client::replica::delivery::MessageStatus;
+use conclave_proto::id::MsgId;
 
-impl Delivery for Fake {}
+impl Delivery for Fake {
+    fn message_status(&self, _: MsgId) -> Later<Option<MessageStatus>> {
+        Box::pin(async { Ok(None) })
+    }
+}

@@ -1,0 +1,83 @@
+//! What became of what was said.
+
+use super::answer::{Answer, Failure};
+use super::args::{Args, Kind, need};
+use super::{Set, Step, Tool};
+use crate::session::Session;
+use conclave_client::replica::delivery::{MessageStatus, Step as Reached};
+use conclave_proto::id::MsgId;
+use conclave_proto::reject::{Code, Reject};
+use conclave_proto::time::Now;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Tools that tell what became of what was said.
+pub(super) const TOOLS: &[Tool] = &[Tool::new(
+    "message_status",
+    Set::Core,
+    "What became of a message you sent, per recipient: queued, stored (on the server), offered (on the peer's machine), in_context (its model has it), answered; or expired, refused, blocked (muted).",
+    &[need("id", Kind::Text, "id that send returned")],
+    message_status,
+)];
+
+/// The most recipients of one answer; the counts are of all.
+const ROWS_MAX: usize = 256;
+
+fn message_status(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
+    let id: MsgId = args
+        .parsed("id")?
+        .ok_or_else(|| Failure::arguments("`id` is missing"))?;
+    let homes = session.find_homes(args)?;
+    let asked = homes
+        .iter()
+        .map(|(home, _)| Ok(session.fabric(*home)?.message_status(id)));
+    let asked: Vec<_> = asked.collect::<Result<_, Failure>>()?;
+    let first = Box::pin(async move {
+        for search in asked {
+            if let Some(status) = search.await? {
+                return Ok(status);
+            }
+        }
+        let text = "this machine sent no message of that id in the last 30 days";
+        Err(Reject::new(Code::NotFound, text))
+    });
+    Ok(Step::later(first, |_, now, status: MessageStatus| {
+        answer(now, &status)
+    }))
+}
+
+fn answer(now: Now, status: &MessageStatus) -> Answer {
+    let seconds = |at| now.wall.since(at) / 1000;
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for row in &status.rows {
+        *counts.entry(row.step.as_str()).or_default() += 1;
+    }
+    let rows = status.rows.iter().take(ROWS_MAX).map(|row| {
+        json!({"peer": row.peer.to_string(), "step": row.step.as_str(), "age_s": seconds(row.at)})
+    });
+    let rows: Vec<Value> = rows.collect();
+    let answer = Answer::ok()
+        .with("id", status.id.to_string())
+        .with("age_s", seconds(status.at))
+        .with("counts", json!(counts))
+        .with("recipients", rows);
+    match hint(status) {
+        Some(hint) => answer.with("hint", hint),
+        None => answer,
+    }
+}
+
+/// Says what is not plain from the words.
+fn hint(status: &MessageStatus) -> Option<&'static str> {
+    let any = |step| status.rows.iter().any(|row| row.step == step);
+    if status.rows.is_empty() {
+        return Some("sent to more than 20 sessions: nobody was asked to tell");
+    }
+    if any(Reached::Expired) {
+        return Some("expired: nobody read it; send it again if it still matters");
+    }
+    if any(Reached::Blocked) {
+        return Some("blocked: that session's human muted you or the channel");
+    }
+    any(Reached::Stored).then_some("stored: it waits on the server until the session comes back")
+}
