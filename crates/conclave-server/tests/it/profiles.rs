@@ -2,10 +2,11 @@
 
 use crate::rig::{self, open_config, serve};
 use crate::rules::{act, administered};
+use crate::sealed;
 use crate::world::{Peer, Person, World, code, settings};
 use conclave_proto::admin::AdminBody;
 use conclave_proto::body::{Body, Head};
-use conclave_proto::channel_log::{CtlBody, RemoveKind, Role, Visibility};
+use conclave_proto::channel_log::{CtlBody, History, RemoveKind, Role, Visibility};
 use conclave_proto::codec::Encoding;
 use conclave_proto::entry::{Envelope, Header, Route, Suite};
 use conclave_proto::frame::op::{
@@ -299,6 +300,36 @@ fn only_a_profile_of_this_very_session_for_this_very_channel_is_taken() {
     let env = profile(&at, ROOM, "an entry");
     assert_eq!(code(world.append(&mut at, LOG, env)), Code::Malformed);
     assert_eq!(world.entries(bt.conn), []);
+}
+
+#[test]
+fn in_a_sealed_channel_a_profile_has_the_newest_epoch_while_that_is_not_stale() {
+    let mut room = sealed::room(World::new(), History::Full);
+    let (bob, at) = (room.bob.0.id(), room.ana.1.clone());
+    let under = |epoch| {
+        let sealed = sealed::entry(&at, epoch, 1, "sealed");
+        let mut header = Header::parse(&sealed.header).unwrap();
+        header.route = Route::Profile;
+        Envelope::signed(header.to_bytes(), sealed.nonce, sealed.ct, &at.machine)
+    };
+    let early = put(&mut room.world, &at, ROOM, under(1));
+    assert_eq!(code(early), Code::StaleEpoch);
+    room.rotate(&[]).unwrap();
+    put(&mut room.world, &at, ROOM, under(1)).unwrap();
+    let clear = profile(&at, ROOM, "in the clear");
+    assert_eq!(code(put(&mut room.world, &at, ROOM, clear)), Code::Mode);
+    room.remove(bob, RemoveKind::Kick);
+    let stale = put(&mut room.world, &at, ROOM, under(1));
+    assert_eq!(code(stale), Code::StaleEpoch);
+    room.rotate(&[]).unwrap();
+    let older = put(&mut room.world, &at, ROOM, under(1));
+    assert_eq!(code(older), Code::StaleEpoch);
+    // What was said before stays until it is said anew.
+    let said = ask(&mut room.world, &at, ROOM, None).unwrap().profiles;
+    assert_eq!(said[0].env, under(1));
+    put(&mut room.world, &at, ROOM, under(2)).unwrap();
+    let said = ask(&mut room.world, &at, ROOM, None).unwrap().profiles;
+    assert!(said.len() == 1 && said[0].env == under(2));
 }
 
 #[test]
