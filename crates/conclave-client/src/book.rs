@@ -4,6 +4,7 @@
 //! same entry is checked again when it is there. A channel is kept twice: as of the newest record
 //! known (for acting), and as of the place that the stream of entries has reached (for judging).
 
+mod item;
 pub mod keys;
 pub mod opened;
 mod profile;
@@ -57,6 +58,8 @@ pub struct Verified {
     pub route: Route,
     /// What it says.
     pub body: Body,
+    /// Whether its sender was an admin of the channel when it came; of items only, when they are judged.
+    pub by_admin: bool,
     /// The hash of the envelope.
     pub hash: Hash,
 }
@@ -407,7 +410,10 @@ impl Book {
             return Verdict::Refused(NoticeKind::NotMember, "the sender is no member".into());
         };
         let log = LogId::Channel(*channel.id());
-        believe(log, *user, entry, parsed, opened)
+        match believe(log, *user, entry, parsed, opened) {
+            Verdict::Message(m) if !m.is_message() => self.judge_item(channel, m, parsed),
+            verdict => verdict,
+        }
     }
 
     fn judge_whisper(&self, log: LogId, entry: &Entry, opened: &Opened) -> Verdict {
@@ -569,6 +575,7 @@ impl Verified {
             flags: header.flags,
             route: header.route.clone(),
             body,
+            by_admin: false,
             hash,
         }
     }

@@ -5,16 +5,22 @@
 
 pub mod admin;
 pub mod channel;
+pub mod claim;
 pub mod control;
 pub mod delivery;
 pub mod entry;
 pub mod find;
+pub mod items;
 pub mod keys;
 pub mod machine;
+pub mod memory;
+mod past;
 pub mod peers;
 pub mod read;
 pub mod rotate;
+pub mod search;
 pub mod send;
+pub mod state;
 pub mod verify;
 
 pub use channel::{Channel, NewChannel, Signer};

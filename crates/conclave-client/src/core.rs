@@ -107,8 +107,8 @@ pub(crate) struct Core {
     pub(crate) me: UserId,
     user: Option<Name>,
     pub(crate) ready: Option<Arc<Ready>>,
-    /// The server's clock when the session became live, and this machine's.
-    clocks: Option<(UnixMs, UnixMs)>,
+    /// The server's clock when the session became live, and when that was by the clock that nobody sets.
+    clocks: Option<(UnixMs, Mono)>,
     /// Why the session cannot be had, found out here and not by the link.
     unfit: Option<DownReason>,
     handle: Name,
@@ -255,7 +255,9 @@ impl Core {
             }
             Output::Up(ready) => {
                 let ready: Arc<Ready> = Arc::new(*ready);
-                self.clocks = Some((ready.at, self.driver.now().wall));
+                let now = self.driver.now();
+                self.clocks = Some((ready.at, now.mono));
+                self.note_clock(ready.at, now.wall).await;
                 self.ready = Some(Arc::clone(&ready));
                 self.status.send_replace(Status::Up(Arc::clone(&ready)));
                 self.tell(Event::Up(ready));
@@ -291,10 +293,19 @@ impl Core {
 
     /// Returns the time as the server sees it: what it stored is judged by its own clock.
     pub(crate) fn server_now(&self) -> UnixMs {
-        let now = self.driver.now().wall;
+        let now = self.driver.now();
         match self.clocks {
-            Some((theirs, ours)) => theirs.plus(now.since(ours)),
-            None => now,
+            Some((theirs, ours)) => theirs.plus(now.mono.since(ours)),
+            None => now.wall,
+        }
+    }
+
+    /// Notes how far the server's clock is from this machine's: programs without a connection judge by it.
+    async fn note_clock(&mut self, theirs: UnixMs, ours: UnixMs) {
+        let int = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+        let ahead = int(theirs.0).saturating_sub(int(ours.0));
+        if let Err(error) = self.replica.set_clock(ahead).await {
+            tracing::warn!(%error, "the server's clock cannot be noted");
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a client tells without being asked: verified messages, notices, the state of the connection.
 
+use crate::item::StateItem;
 use crate::replica::delivery::Step;
 use conclave_proto::body::Body;
 use conclave_proto::frame::Ready;
@@ -27,6 +28,8 @@ pub enum Event {
     },
     /// A message or whisper of somebody, checked in every respect.
     Message(Box<VerifiedMessage>),
+    /// Another session wrote a state item, or took, renewed or released a claim.
+    State(Box<StateItem>),
     /// Entries that the server does not keep any more.
     Gap {
         /// Of which log.

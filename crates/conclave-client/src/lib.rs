@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod book;
+pub mod claim;
 pub mod client;
 mod core;
 pub mod dial;
@@ -12,6 +13,7 @@ pub mod error;
 pub mod event;
 pub mod home;
 pub mod instance;
+pub mod item;
 mod keeper;
 pub mod keystore;
 mod link;

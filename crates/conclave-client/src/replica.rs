@@ -7,9 +7,11 @@ pub mod chain;
 pub mod delivery;
 pub mod feed;
 pub mod history;
+pub mod items;
 pub mod keys;
 pub mod pin;
 pub mod receipt;
+pub mod search;
 
 use conclave_proto::id::{Blob, UserId};
 use conclave_proto::name::Name;

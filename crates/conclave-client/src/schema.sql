@@ -131,3 +131,74 @@ CREATE TABLE IF NOT EXISTS receipt (
     at INTEGER NOT NULL,
     PRIMARY KEY (handle, sender, id)
 ) WITHOUT ROWID;
+-- The newest entry of each state slot, deleted ones included (no value).
+CREATE TABLE IF NOT EXISTS state (
+    log BLOB NOT NULL,
+    slot BLOB NOT NULL,
+    seq INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    sender TEXT NOT NULL,
+    user BLOB NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT,
+    PRIMARY KEY (log, slot)
+);
+CREATE INDEX IF NOT EXISTS state_key ON state (log, key);
+-- The claim that stands in a slot, by the rules of claim/rule.rs; it may have lapsed.
+CREATE TABLE IF NOT EXISTS claim (
+    log BLOB NOT NULL,
+    slot BLOB NOT NULL,
+    resource TEXT NOT NULL,
+    holder TEXT NOT NULL,
+    user BLOB NOT NULL,
+    token INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    ttl_ms INTEGER NOT NULL,
+    note TEXT,
+    PRIMARY KEY (log, slot)
+) WITHOUT ROWID;
+-- Memories that nobody took back, and who took which back.
+CREATE TABLE IF NOT EXISTS memory (
+    n INTEGER PRIMARY KEY,
+    log BLOB NOT NULL,
+    item BLOB NOT NULL,
+    seq INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    sender TEXT NOT NULL,
+    user BLOB NOT NULL,
+    text TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    UNIQUE (log, item)
+);
+CREATE INDEX IF NOT EXISTS memory_seq ON memory (log, seq);
+CREATE TABLE IF NOT EXISTS memory_gone (
+    log BLOB NOT NULL,
+    item BLOB NOT NULL,
+    user BLOB NOT NULL,
+    by_admin INTEGER NOT NULL,
+    PRIMARY KEY (log, item, user)
+) WITHOUT ROWID;
+CREATE VIRTUAL TABLE IF NOT EXISTS memory_text
+    USING fts5(text, tags, content = 'memory', content_rowid = 'n', tokenize = 'porter unicode61');
+CREATE TRIGGER IF NOT EXISTS memory_put AFTER INSERT ON memory BEGIN
+    INSERT INTO memory_text (rowid, text, tags) VALUES (new.n, new.text, new.tags);
+END;
+CREATE TRIGGER IF NOT EXISTS memory_drop AFTER DELETE ON memory BEGIN
+    INSERT INTO memory_text (memory_text, rowid, text, tags) VALUES ('delete', old.n, old.text, old.tags);
+END;
+-- Up to where all state items and memories of a channel are here.
+CREATE TABLE IF NOT EXISTS items_held (log BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+-- Messages as a search finds them, by their rowid; made when somebody searches. One row in `indexed`.
+CREATE VIRTUAL TABLE IF NOT EXISTS message_text
+    USING fts5(text, content = '', tokenize = 'porter unicode61');
+CREATE TABLE IF NOT EXISTS indexed (n INTEGER PRIMARY KEY CHECK (n = 1), upto INTEGER NOT NULL);
+-- Parts of channels' pasts that were read for a search, without holes.
+CREATE TABLE IF NOT EXISTS filled (
+    log BLOB NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    PRIMARY KEY (log, first)
+) WITHOUT ROWID;
+-- How far the server's clock was ahead of this machine's when they last met, in milliseconds.
+CREATE TABLE IF NOT EXISTS clock (n INTEGER PRIMARY KEY CHECK (n = 1), ahead INTEGER NOT NULL);

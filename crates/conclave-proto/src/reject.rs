@@ -95,6 +95,8 @@ codes! {
     IdReuse = "id_reuse", "draw a new message id";
     /// A slot has another version than expected.
     VersionMismatch = "version_mismatch", "read the current value and decide again";
+    /// Another session holds a claim on it.
+    Claimed = "claimed", "wait until the claim lapses, ask its holder, or work on something else";
     /// The channel is frozen or closed.
     Frozen = "frozen", "wait until an admin thaws the channel";
     /// The operation is not possible in the channel's mode.

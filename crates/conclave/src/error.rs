@@ -219,7 +219,8 @@ pub(crate) fn exit_of(code: &Code) -> Exit {
         | Code::KeysPending
         | Code::CounterGap
         | Code::IdReuse
-        | Code::VersionMismatch => Exit::Conflict,
+        | Code::VersionMismatch
+        | Code::Claimed => Exit::Conflict,
         Code::Malformed | Code::UnknownOp | Code::Version | Code::Internal | Code::Unknown(_) => {
             Exit::Failure
         }

@@ -1,34 +1,27 @@
 //! Reading: who is there, what was said, what the agent has not seen.
 
 use super::{Channel, Client};
-use crate::book::opened::Opened;
-use crate::book::{Verdict, Verified};
+use crate::book::Verified;
 use crate::error::ClientError;
-use crate::event::{Age, NoticeKind, VerifiedMessage};
+use crate::event::{Age, VerifiedMessage};
 use crate::home::Account;
 use crate::replica::feed::FeedInfo;
-use conclave_proto::bytes::sha256;
-use conclave_proto::channel_log::{ChannelLog, Identities as _, ParsedCtl};
-use conclave_proto::entry::{Entry, EntryBody};
+use conclave_proto::channel_log::{ChannelLog, Identities as _};
 use conclave_proto::frame::op::{Read, Who};
 use conclave_proto::frame::reply::{EntryPage, SessionInfo};
 use conclave_proto::frame::{Op, Reply};
 use conclave_proto::id::{ChannelId, LogId, MailboxId, MsgId, UserId};
 use conclave_proto::identity_log::IdentityLog;
 use conclave_proto::name::{Name, SessionPath};
-use std::collections::HashMap;
 
 /// The most entries that one call reads.
 pub const HISTORY_MAX: u32 = 2_000;
 
 /// How many entries are asked for at once; the server gives what fits a frame.
-const PAGE: u32 = 256;
+pub(crate) const PAGE: u32 = 256;
 
 /// The most pages that one call reads, whatever the server says of the rest.
-const PAGES_MAX: u32 = 1_024;
-
-/// How often one entry is judged again after something it needs was asked for.
-const TRIES_MAX: u32 = 3;
+pub(crate) const PAGES_MAX: u32 = 1_024;
 
 /// Which part of a channel's past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +142,12 @@ impl Client {
         Ok(self.page(log, u64::from(u32::MAX), 1).await?.head)
     }
 
-    async fn page(&self, log: LogId, after: u64, limit: u32) -> Result<EntryPage, ClientError> {
+    pub(crate) async fn page(
+        &self,
+        log: LogId,
+        after: u64,
+        limit: u32,
+    ) -> Result<EntryPage, ClientError> {
         let limit = limit.min(PAGE);
         match self.request(Op::Read(Read { log, after, limit })).await? {
             Reply::Page(page) => Ok(page),
@@ -197,14 +195,7 @@ impl Client {
                 reached = reached.max(entry.seq);
                 on
             });
-            // The channel as it was before the page's first entry.
-            let first = page
-                .entries
-                .first()
-                .map_or(after, |entry| entry.seq.saturating_sub(1));
-            let records = self.replica().ctl(log, first).await?;
-            let state = self.with(move |core| core.book.rebuild(&records)).await??;
-            let verified = self.verify(channel, state, page.entries).await?;
+            let verified = self.verify(channel, page.entries).await?;
             found.extend(verified.into_iter().filter(Verified::is_message));
             after = page.next;
             if last {
@@ -213,83 +204,6 @@ impl Client {
         }
         found.truncate(max);
         Ok(found)
-    }
-
-    /// Judges entries of the past one by one, by the channel as it was at each.
-    async fn verify(
-        &self,
-        channel: ChannelId,
-        mut state: Option<ChannelLog>,
-        entries: Vec<Entry>,
-    ) -> Result<Vec<Verified>, ClientError> {
-        let mut found = Vec::new();
-        let mut counters: HashMap<_, u64> = HashMap::new();
-        let opened = self.open_all(&entries).await?;
-        for (entry, mut opened) in entries.into_iter().zip(opened) {
-            let mut tries = 0;
-            loop {
-                let (given, copy) = (state.take(), entry.clone());
-                let (after, verdict);
-                (after, verdict, opened) = self
-                    .with(move |core| {
-                        let (after, verdict) =
-                            judge_past(&core.book, channel, given, &copy, &mut opened);
-                        (after, verdict, opened)
-                    })
-                    .await?;
-                state = after;
-                match verdict {
-                    Verdict::Message(message) => {
-                        let last = counters.entry((message.key, message.sid)).or_default();
-                        let rises = message.ctr > std::mem::replace(last, message.ctr.max(*last));
-                        if rises && self.replica().keep_message((*message).clone()).await? {
-                            found.push(*message);
-                        } else {
-                            let kind = NoticeKind::Replayed.as_str();
-                            tracing::warn!(kind, seq = entry.seq, "entry refused");
-                        }
-                    }
-                    Verdict::Need(crate::book::Need::Identity(user)) if tries < TRIES_MAX => {
-                        tries += 1;
-                        self.learn(user).await?;
-                        continue;
-                    }
-                    Verdict::Need(crate::book::Need::Key(place)) if tries < TRIES_MAX => {
-                        tries += 1;
-                        self.fetch_keys_for(channel, Some(place.e)).await?;
-                        continue;
-                    }
-                    Verdict::Refused(kind, _) => {
-                        tracing::warn!(kind = kind.as_str(), seq = entry.seq, "entry refused");
-                    }
-                    Verdict::Ctl(_) | Verdict::Need(_) | Verdict::Nothing => {}
-                }
-                break;
-            }
-        }
-        Ok(found)
-    }
-
-    /// Opens envelopes of the past, many at once; control records have nothing to open.
-    async fn open_all(&self, entries: &[Entry]) -> Result<Vec<Option<Opened>>, ClientError> {
-        let mut envs = Vec::new();
-        let mut places = Vec::new();
-        for (n, entry) in entries.iter().enumerate() {
-            if let EntryBody::Env(env) = &entry.body {
-                envs.push(env.clone());
-                places.push(n);
-            }
-        }
-        let mut all: Vec<Option<Opened>> = entries.iter().map(|_| None).collect();
-        let opened = self
-            .with(move |core| Opened::all(&envs, &core.book.keys))
-            .await?;
-        for (n, opened) in places.into_iter().zip(opened) {
-            if let Some(place) = all.get_mut(n) {
-                *place = Some(opened);
-            }
-        }
-        Ok(all)
     }
 
     /// Reads the newest whispers between this session and another one, both ways, oldest first, at most
@@ -323,7 +237,10 @@ impl Client {
         self.present(found).await
     }
 
-    async fn present(&self, found: Vec<Verified>) -> Result<Vec<VerifiedMessage>, ClientError> {
+    pub(crate) async fn present(
+        &self,
+        found: Vec<Verified>,
+    ) -> Result<Vec<VerifiedMessage>, ClientError> {
         self.with(move |core| {
             let messages = found.into_iter().filter(Verified::is_message);
             messages.map(|m| core.present(m, Age::History)).collect()
@@ -332,48 +249,6 @@ impl Client {
     }
 }
 
-fn to_usize(n: u32) -> usize {
+pub(crate) fn to_usize(n: u32) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
-}
-
-fn judge_past(
-    book: &crate::book::Book,
-    channel: ChannelId,
-    mut state: Option<ChannelLog>,
-    entry: &Entry,
-    opened: &mut Option<Opened>,
-) -> (Option<ChannelLog>, Verdict) {
-    let verdict = match &entry.body {
-        EntryBody::Ctl(rec) => {
-            // Read anew: it need not be what was verified when the channel was read to its end.
-            let next = state.as_ref().map_or(0, |log| log.head().n + 1);
-            // Judged by what was verified: a page may leave a record out, or show it elsewhere.
-            let known = book.ctl_at(&channel, next) == Some((entry.seq, sha256(rec)));
-            if !known {
-                tracing::warn!(%channel, "a past control record is not the one that was verified");
-            } else if let Ok(rec) = ParsedCtl::parse(rec).and_then(ParsedCtl::verify) {
-                state = match state {
-                    None => ChannelLog::start(entry.seq, entry.at, &rec, book).ok(),
-                    Some(mut log) => {
-                        if entry.seq > log.seq()
-                            && let Err(error) = log.extend(entry.seq, entry.at, &rec, book)
-                        {
-                            tracing::warn!(%error, %channel, "a past control record does not fit");
-                        }
-                        Some(log)
-                    }
-                };
-            }
-            Verdict::Nothing
-        }
-        EntryBody::Env(_) => match (&state, opened) {
-            (Some(log), Some(opened)) => {
-                opened.retry(&book.keys);
-                book.judge_env(log, entry, opened)
-            }
-            _ => Verdict::Nothing,
-        },
-        EntryBody::Unknown(_) => Verdict::Nothing,
-    };
-    (state, verdict)
 }

@@ -5,11 +5,12 @@ use crate::book::opened::Opened;
 use crate::book::{Doubt, Need, Verdict, Verified};
 use crate::error::ClientError;
 use crate::event::{Age, Event, Notice, NoticeKind, Scope, SenderFacts, VerifiedMessage};
+use crate::item::StateItem;
 use crate::replica::history::{Admitted, Kept};
 use conclave_e2ee::Place;
 use conclave_proto::body::Head;
-use conclave_proto::channel_log::Identities as _;
-use conclave_proto::entry::{Entry, EntryBody, Envelope, FLAG_HUMAN};
+use conclave_proto::channel_log::{CtlChange, Identities as _};
+use conclave_proto::entry::{Entry, EntryBody, Envelope, FLAG_HUMAN, Route};
 use conclave_proto::frame::op::{FindName, IdentFetch};
 use conclave_proto::frame::reply::Gap;
 use conclave_proto::frame::{Op, Reply};
@@ -195,6 +196,9 @@ impl Core {
                     batch
                         .told
                         .push(Telling::Event(Event::ChannelChanged(channel)));
+                    if let CtlChange::MemberRemoved { user, .. } = &change {
+                        batch.kept.push(Kept::Left(*user));
+                    }
                     self.channel_changed(channel, &change);
                 }
                 None
@@ -256,6 +260,11 @@ impl Core {
                 false
             }
         }
+    }
+
+    /// Returns up to where a followed log is in the replica; `None` if it is not followed.
+    pub(crate) fn stored(&self, log: &LogId) -> Option<u64> {
+        self.feeds.get(log).map(|feed| feed.stored)
     }
 
     fn in_vain(&self, log: &LogId, need: &Need) -> bool {
@@ -332,7 +341,28 @@ impl Core {
             let age = if live { Age::Live } else { Age::History };
             let message = self.present(m, age);
             self.tell(Event::Message(Box::new(message)));
+        } else if !self.is_own(&m.sender)
+            && let Some(item) = self.state_item(m)
+        {
+            self.tell(Event::State(Box::new(item)));
         }
+    }
+
+    /// Returns a state item as others see it; `None` if an entry is none.
+    fn state_item(&self, m: Verified) -> Option<StateItem> {
+        let (LogId::Channel(channel), Route::State(..)) = (m.log, &m.route) else {
+            return None;
+        };
+        Some(StateItem {
+            channel,
+            key: m.body.key?,
+            value: m.body.data,
+            version: m.seq,
+            at: m.at,
+            facts: self.facts(Some(&channel), &m.user, &m.sender),
+            sender: m.sender,
+            user: m.user,
+        })
     }
 
     /// Adds to a message what is known of its sender.

@@ -10,6 +10,7 @@ use crate::event::{Event, Notice, NoticeKind};
 use crate::outbox::Draft;
 use crate::replica::delivery::Sent;
 use conclave_proto::body::Body;
+use conclave_proto::channel_log::Role;
 use conclave_proto::codec;
 use conclave_proto::entry::{Entry, EntryBody, Envelope, Header, Kind};
 use conclave_proto::frame::op::Append;
@@ -416,7 +417,14 @@ impl Core {
             at,
             body: body_of,
         };
-        let own = Verified::new(log, me, &entry, &header, body, hash);
+        let mut own = Verified::new(log, me, &entry, &header, body, hash);
+        own.by_admin = match &log {
+            LogId::Channel(channel) => {
+                let role = self.book.tip(channel).and_then(|tip| tip.role(&me));
+                role.is_some_and(|role| role >= Role::Admin)
+            }
+            LogId::Mailbox(_) => false,
+        };
         if let Err(error) = self.replica.keep_message(own).await {
             tracing::warn!(%error, "no copy of what was sent was kept");
         }

@@ -1,16 +1,16 @@
 //! Messages: kept once, found by place or id, unread by handle.
 
-use super::{Begun, Replica, ReplicaError, blob, chain, delivery, int, uint, user};
+use super::{Begun, Replica, ReplicaError, blob, chain, delivery, int, items, uint, user};
 use crate::book::Verified;
 use conclave_proto::body::{Body, Head};
 use conclave_proto::entry::Route;
-use conclave_proto::id::{Blob, Hash, LogId, MsgId};
+use conclave_proto::id::{Blob, Hash, LogId, MsgId, UserId};
 use conclave_proto::key::MachineKey;
 use conclave_proto::name::Name;
 use conclave_proto::time::UnixMs;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "log, seq, at, id, sender, user, key, sid, ctr, ts, hop, flags, kind, body, hash, route";
 
 /// What became of a message.
@@ -38,6 +38,8 @@ pub enum Kept {
     Ctl(u64, UnixMs, Blob),
     /// What was held before a hole is no measure any more: from this place on the log is whole.
     Hole(u64),
+    /// Somebody is no member any more.
+    Left(UserId),
 }
 
 impl Replica {
@@ -56,9 +58,19 @@ impl Replica {
         self.begin(move |db| {
             let tx = db.transaction()?;
             let mut admitted = Vec::new();
+            let before: Option<i64> = tx
+                .prepare_cached("SELECT cursor FROM feed WHERE handle = ?1 AND log = ?2")?
+                .query_row(params![handle.as_str(), log.to_bytes()], |r| r.get(0))
+                .optional()?;
+            // What this feed brings follows what is here: nothing was missed in between.
+            let whole = match before {
+                Some(before) => items::is_whole(&tx, log, uint(before))?,
+                None => false,
+            };
             for what in &kept {
                 match what {
-                    Kept::Message(m) => admitted.push((admit(&tx, m)?, forks(&tx, m)?)),
+                    Kept::Message(m) => admitted.push((admit(&tx, m, whole)?, forks(&tx, m)?)),
+                    Kept::Left(user) => items::leave(&tx, log, *user)?,
                     Kept::Ctl(seq, at, rec) => chain::put(&tx, log, *seq, *at, rec)?,
                     Kept::Hole(first) => {
                         tx.prepare_cached("INSERT OR REPLACE INTO held VALUES (?1, ?2)")?
@@ -70,6 +82,9 @@ impl Replica {
                 "UPDATE feed SET cursor = max(cursor, ?3) WHERE handle = ?1 AND log = ?2",
             )?
             .execute(params![handle.as_str(), log.to_bytes(), int(cursor)])?;
+            if whole {
+                items::mark(&tx, log, cursor)?;
+            }
             tx.commit()?;
             Ok(admitted)
         })
@@ -83,14 +98,30 @@ impl Replica {
     /// [`ReplicaError`].
     pub async fn keep_message(&self, m: Verified) -> Result<bool, ReplicaError> {
         self.call(move |db| {
-            if !in_order(db, &m)? {
-                return Ok(false);
+            let tx = db.transaction()?;
+            let kept = keep_past(&tx, &m)?;
+            tx.commit()?;
+            Ok(kept)
+        })
+        .await
+    }
+
+    /// Keeps many messages of the past, in the order of their places: see [`Replica::keep_message`].
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn keep_messages(&self, many: Vec<Verified>) -> Result<Vec<Verified>, ReplicaError> {
+        self.call(move |db| {
+            let tx = db.transaction()?;
+            let mut kept = Vec::new();
+            for m in many {
+                match keep_past(&tx, &m)? {
+                    true => kept.push(m),
+                    false => tracing::warn!(kind = "replayed", seq = m.seq, "entry refused"),
+                }
             }
-            if insert(db, &m)? {
-                return Ok(true);
-            }
-            db.prepare_cached("SELECT 1 FROM message WHERE log = ?1 AND seq = ?2 AND hash = ?3")?
-                .exists(params![m.log.to_bytes(), int(m.seq), m.hash.as_bytes()])
+            tx.commit()?;
+            Ok(kept)
         })
         .await
     }
@@ -121,7 +152,8 @@ impl Replica {
     ) -> Result<Vec<Verified>, ReplicaError> {
         self.call(move |db| {
             let sql = format!(
-                "SELECT {COLUMNS} FROM message WHERE log = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+                "SELECT {COLUMNS} FROM message WHERE log = ?1 AND seq > ?2 AND kind <= 2
+                 ORDER BY seq LIMIT ?3"
             );
             let mut query = db.prepare_cached(&sql)?;
             let rows = query.query_map(params![log.to_bytes(), int(after), max], read)?;
@@ -137,8 +169,8 @@ impl Replica {
     pub async fn messages_last(&self, log: LogId, max: u32) -> Result<Vec<Verified>, ReplicaError> {
         self.call(move |db| {
             let sql = format!(
-                "SELECT * FROM (SELECT {COLUMNS} FROM message WHERE log = ?1 ORDER BY seq DESC
-                 LIMIT ?2) ORDER BY seq"
+                "SELECT * FROM (SELECT {COLUMNS} FROM message WHERE log = ?1 AND kind <= 2
+                 ORDER BY seq DESC LIMIT ?2) ORDER BY seq"
             );
             let mut query = db.prepare_cached(&sql)?;
             let rows = query.query_map(params![log.to_bytes(), max], read)?;
@@ -214,8 +246,20 @@ impl Replica {
     }
 }
 
-/// Inserts a message unless its place or id is taken; returns whether it did.
-fn insert(db: &Connection, m: &Verified) -> Result<bool, rusqlite::Error> {
+fn keep_past(db: &Connection, m: &Verified) -> Result<bool, rusqlite::Error> {
+    if !in_order(db, m)? {
+        return Ok(false);
+    }
+    if insert(db, m, false)? {
+        return Ok(true);
+    }
+    db.prepare_cached("SELECT 1 FROM message WHERE log = ?1 AND seq = ?2 AND hash = ?3")?
+        .exists(params![m.log.to_bytes(), int(m.seq), m.hash.as_bytes()])
+}
+
+/// Inserts a message unless its place or id is taken; returns whether it did. `whole`: no entry before
+/// it was missed.
+fn insert(db: &Connection, m: &Verified, whole: bool) -> Result<bool, rusqlite::Error> {
     let body = m.body.to_bytes().unwrap_or_default();
     let new = db.prepare_cached(
         "INSERT OR IGNORE INTO message VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)",
@@ -241,6 +285,7 @@ fn insert(db: &Connection, m: &Verified) -> Result<bool, rusqlite::Error> {
     .map(|rows| rows > 0)?;
     if new {
         delivery::apply(db, m)?;
+        items::apply(db, m, whole)?;
     }
     Ok(new)
 }
@@ -269,7 +314,7 @@ fn in_order(db: &Connection, m: &Verified) -> Result<bool, rusqlite::Error> {
     Ok(next.is_none_or(|seq| seq >= m.seq) && last.is_none_or(|seq| seq <= m.seq))
 }
 
-fn admit(db: &Connection, m: &Verified) -> Result<Admitted, rusqlite::Error> {
+fn admit(db: &Connection, m: &Verified, whole: bool) -> Result<Admitted, rusqlite::Error> {
     let place: Option<i64> = db
         .prepare_cached("SELECT seq FROM message WHERE log = ?1 AND id = ?2")?
         .query_row(params![m.log.to_bytes(), m.id.as_bytes()], |r| r.get(0))
@@ -298,7 +343,7 @@ fn admit(db: &Connection, m: &Verified) -> Result<Admitted, rusqlite::Error> {
         Some(last) => m.ctr - last - 1,
         None => 0,
     };
-    Ok(match insert(db, m)? {
+    Ok(match insert(db, m, whole)? {
         true => Admitted::New { missing },
         false => Admitted::Forked,
     })
@@ -326,7 +371,7 @@ const WHISPERS: &str = "SELECT * FROM (SELECT {} FROM message
      ORDER BY at DESC, seq DESC LIMIT ?5) ORDER BY at, seq";
 
 /// Reads a row; `None` if it is not of this version's form.
-fn read(r: &Row<'_>) -> Result<Option<Verified>, rusqlite::Error> {
+pub(super) fn read(r: &Row<'_>) -> Result<Option<Verified>, rusqlite::Error> {
     let Some(log) = LogId::from_slice(r.get_ref(0)?.as_blob()?) else {
         return Ok(None);
     };
@@ -354,6 +399,7 @@ fn read(r: &Row<'_>) -> Result<Option<Verified>, rusqlite::Error> {
         flags: r.get(11)?,
         route,
         body,
+        by_admin: false,
         hash: Hash::new(r.get(14)?),
     }))
 }

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod chains;
+mod claims;
 mod delivery;
 mod dial;
 mod home;
@@ -10,11 +11,14 @@ mod hostile;
 mod keys;
 mod lessons;
 mod lies;
+mod memory;
 mod owner;
 mod peers;
 mod recovery;
 mod scene;
 mod sealed;
+mod search;
 mod secrets;
+mod state;
 mod talk;
 mod wire;

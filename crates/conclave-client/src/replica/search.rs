@@ -1,0 +1,310 @@
+//! Full-text search over memories and messages, and which parts of the past are here to be searched.
+
+use super::history::{COLUMNS, read};
+use super::{Replica, ReplicaError, int, uint, user};
+use crate::book::Verified;
+use conclave_proto::body::Body;
+use conclave_proto::id::{LogId, MsgId, UserId};
+use conclave_proto::name::CLI_HANDLE;
+use conclave_proto::time::UnixMs;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+
+/// How many messages are indexed in one transaction: feeds wait for no more.
+const INDEX_BATCH: u32 = 1_000;
+/// How many words of a query count.
+const WORDS_MAX: usize = 32;
+
+/// A memory as it lies here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryRow {
+    /// In which log.
+    pub log: LogId,
+    /// Its id.
+    pub item: MsgId,
+    /// Its place.
+    pub seq: u64,
+    /// When the server stored it.
+    pub at: UnixMs,
+    /// Which session wrote it.
+    pub sender: String,
+    /// Whose that is.
+    pub user: UserId,
+    /// Its words.
+    pub text: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+}
+
+/// Whose whispers a search may find.
+#[derive(Clone, Debug)]
+pub enum Whispers {
+    /// None: only a channel is searched.
+    None,
+    /// Those to and from one session: its path and mailbox.
+    Of(String, LogId),
+    /// All of this machine.
+    All,
+}
+
+/// Returns a query of words, any of which counts: no syntax of the search's own comes from outside.
+/// `None` if there is no word in it.
+#[must_use]
+pub fn words(text: &str) -> Option<String> {
+    let words: Vec<String> = text
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .take(WORDS_MAX)
+        .map(|word| format!("\"{word}\""))
+        .collect();
+    (!words.is_empty()).then(|| words.join(" OR "))
+}
+
+fn memory(r: &Row<'_>) -> Result<Option<MemoryRow>, rusqlite::Error> {
+    let Some(log) = LogId::from_slice(r.get_ref(0)?.as_blob()?) else {
+        return Ok(None);
+    };
+    Ok(Some(MemoryRow {
+        log,
+        item: MsgId::new(r.get(1)?),
+        seq: uint(r.get(2)?),
+        at: UnixMs(uint(r.get(3)?)),
+        sender: r.get(4)?,
+        user: user(r.get(5)?),
+        text: r.get(6)?,
+        tags: serde_json::from_str(r.get_ref(7)?.as_str()?).unwrap_or_default(),
+    }))
+}
+
+const MEMORY: &str = "m.log, m.item, m.seq, m.at, m.sender, m.user, m.text, m.tags";
+
+/// Returns `n` places for values, from the one with number `from` on.
+fn places(from: usize, n: usize) -> String {
+    let places: Vec<String> = (from..from + n).map(|n| format!("?{n}")).collect();
+    places.join(", ")
+}
+
+impl Replica {
+    /// Returns memories of these logs that have all of these tags: the best fits of a query of
+    /// [`words`], without one the newest.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn recall(
+        &self,
+        logs: Vec<LogId>,
+        words: Option<String>,
+        tags: Vec<String>,
+        limit: u32,
+    ) -> Result<Vec<MemoryRow>, ReplicaError> {
+        self.call(move |db| {
+            let within = places(2, logs.len());
+            let tagged: String = (0..tags.len())
+                .map(|n| {
+                    let n = 2 + logs.len() + n;
+                    format!(" AND EXISTS (SELECT 1 FROM json_each(m.tags) WHERE value = ?{n})")
+                })
+                .collect();
+            let sql = match words {
+                Some(_) => format!(
+                    "SELECT {MEMORY} FROM memory_text t JOIN memory m ON m.n = t.rowid
+                     WHERE memory_text MATCH ?1 AND m.log IN ({within}){tagged}
+                     ORDER BY t.rank LIMIT {limit}"
+                ),
+                None => format!(
+                    "SELECT {MEMORY} FROM memory m
+                     WHERE ?1 IS NULL AND m.log IN ({within}){tagged}
+                     ORDER BY m.at DESC, m.seq DESC LIMIT {limit}"
+                ),
+            };
+            let mut values = vec![words.map_or(Value::Null, Value::Text)];
+            values.extend(logs.iter().map(|log| Value::Blob(log.to_bytes().to_vec())));
+            values.extend(tags.into_iter().map(Value::Text));
+            let mut query = db.prepare_cached(&sql)?;
+            let rows = query.query_map(params_from_iter(values), memory)?;
+            rows.filter_map(Result::transpose).collect()
+        })
+        .await
+    }
+
+    /// Returns a memory.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn memory(&self, log: LogId, item: MsgId) -> Result<Option<MemoryRow>, ReplicaError> {
+        self.call(move |db| {
+            let sql = format!("SELECT {MEMORY} FROM memory m WHERE m.log = ?1 AND m.item = ?2");
+            db.prepare_cached(&sql)?
+                .query_row(params![log.to_bytes(), item.as_bytes()], memory)
+                .optional()
+                .map(Option::flatten)
+        })
+        .await
+    }
+
+    /// Makes every message that is here findable.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn index_messages(&self) -> Result<(), ReplicaError> {
+        while self.call(index_batch).await? {}
+        Ok(())
+    }
+
+    /// Finds messages by a query of [`words`], the best first: of one log or of any channel, and of
+    /// whispers as far as they may be found.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn find_messages(
+        &self,
+        words: String,
+        log: Option<LogId>,
+        whispers: Whispers,
+        limit: u32,
+    ) -> Result<Vec<Verified>, ReplicaError> {
+        self.call(move |db| {
+            let (all, path, mailbox) = match whispers {
+                Whispers::None => (false, None, None),
+                Whispers::All => (true, None, None),
+                Whispers::Of(path, mailbox) => (false, Some(path), Some(mailbox.to_bytes())),
+            };
+            let sql = format!(
+                "SELECT m.{} FROM message_text t JOIN message m ON m.rowid = t.rowid
+                 WHERE message_text MATCH ?1 AND (?2 IS NULL OR m.log = ?2)
+                   AND (m.kind = 1 OR m.kind = 2 AND (?3 OR m.log = ?5 OR m.sender = ?4))
+                 ORDER BY t.rank LIMIT {limit}",
+                COLUMNS.replace(", ", ", m.")
+            );
+            let log = log.map(|log| log.to_bytes());
+            let mut query = db.prepare_cached(&sql)?;
+            let rows = query.query_map(params![words, log, all, path, mailbox], read)?;
+            rows.filter_map(Result::transpose).collect()
+        })
+        .await
+    }
+
+    /// Returns which parts of a log's past are here without holes, ascending: what was read for searches,
+    /// and what feeds have brought.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn filled(&self, log: LogId) -> Result<Vec<(u64, u64)>, ReplicaError> {
+        self.call(move |db| filled(db, log)).await
+    }
+
+    /// Notes that a part of a log's past is here.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn fill(&self, log: LogId, first: u64, last: u64) -> Result<(), ReplicaError> {
+        self.call(move |db| {
+            let tx = db.transaction()?;
+            let mut query = tx.prepare_cached("SELECT first, last FROM filled WHERE log = ?1")?;
+            let rows =
+                query.query_map([log.to_bytes()], |r| Ok((uint(r.get(0)?), uint(r.get(1)?))))?;
+            let mut parts = rows.collect::<Result<Vec<_>, _>>()?;
+            drop(query);
+            parts.push((first, last));
+            tx.prepare_cached("DELETE FROM filled WHERE log = ?1")?
+                .execute([log.to_bytes()])?;
+            for (first, last) in joined(parts) {
+                tx.prepare_cached("INSERT INTO filled VALUES (?1, ?2, ?3)")?
+                    .execute(params![log.to_bytes(), int(first), int(last)])?;
+            }
+            tx.commit()
+        })
+        .await
+    }
+
+    /// Returns when the oldest message at or after a place was stored.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn at_of(&self, log: LogId, seq: u64) -> Result<Option<UnixMs>, ReplicaError> {
+        self.call(move |db| {
+            db.prepare_cached("SELECT at FROM message WHERE log = ?1 AND seq >= ?2 ORDER BY seq")?
+                .query_row(params![log.to_bytes(), int(seq)], |r| r.get(0))
+                .optional()
+                .map(|at| at.map(|at| UnixMs(uint(at))))
+        })
+        .await
+    }
+}
+
+/// Whether a one-shot of the command line asks: a person, who may find every whisper of the machine.
+#[must_use]
+pub fn is_person(handle: &str) -> bool {
+    handle == CLI_HANDLE
+}
+
+fn filled(db: &Connection, log: LogId) -> Result<Vec<(u64, u64)>, rusqlite::Error> {
+    let mut query = db.prepare_cached(
+        "SELECT first, last FROM filled WHERE log = ?1
+         UNION ALL SELECT h.first, max(f.cursor) FROM held h JOIN feed f ON f.log = h.log
+         WHERE h.log = ?1 GROUP BY h.first HAVING max(f.cursor) >= h.first",
+    )?;
+    let rows = query.query_map([log.to_bytes()], |r| Ok((uint(r.get(0)?), uint(r.get(1)?))))?;
+    Ok(joined(rows.collect::<Result<_, _>>()?))
+}
+
+/// Joins parts that touch, ascending.
+#[must_use]
+pub fn joined(mut parts: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    parts.retain(|(first, last)| first <= last);
+    parts.sort_unstable();
+    let mut joined: Vec<(u64, u64)> = Vec::new();
+    for (first, last) in parts {
+        match joined.last_mut() {
+            Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+            _ => joined.push((first, last)),
+        }
+    }
+    joined
+}
+
+/// Returns the newest hole in `1..=head` beside these parts, which are joined.
+#[must_use]
+pub fn newest_hole(parts: &[(u64, u64)], head: u64) -> Option<(u64, u64)> {
+    let mut end = head;
+    for (first, last) in parts.iter().rev() {
+        if *last < end {
+            return Some((last + 1, end));
+        }
+        end = end.min(first.saturating_sub(1));
+    }
+    (end > 0).then_some((1, end))
+}
+
+/// Indexes messages that came since the last search; returns whether there may be more.
+fn index_batch(db: &mut Connection) -> Result<bool, rusqlite::Error> {
+    let tx = db.transaction()?;
+    let upto: i64 = tx
+        .prepare_cached("SELECT upto FROM indexed")?
+        .query_row([], |r| r.get(0))
+        .optional()?
+        .unwrap_or(0);
+    let (mut reached, mut count) = (upto, 0);
+    {
+        let mut query = tx.prepare_cached(
+            "SELECT rowid, kind, body FROM message WHERE rowid > ?1 ORDER BY rowid LIMIT ?2",
+        )?;
+        let mut rows = query.query(params![upto, INDEX_BATCH])?;
+        let mut put =
+            tx.prepare_cached("INSERT INTO message_text (rowid, text) VALUES (?1, ?2)")?;
+        while let Some(r) = rows.next()? {
+            (reached, count) = (r.get(0)?, count + 1);
+            let kind: u8 = r.get(1)?;
+            let body = Body::parse(r.get_ref(2)?.as_blob()?).ok();
+            if let Some(text) = body.filter(|_| kind <= 2).and_then(|body| body.text) {
+                put.execute(params![reached, text])?;
+            }
+        }
+    }
+    if reached > upto {
+        tx.prepare_cached("INSERT OR REPLACE INTO indexed VALUES (1, ?1)")?
+            .execute([reached])?;
+    }
+    tx.commit()?;
+    Ok(count == INDEX_BATCH)
+}

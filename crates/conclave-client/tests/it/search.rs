@@ -1,0 +1,101 @@
+//! Searching what was said: here after the past was brought here, once, and only what is one's own.
+
+use crate::claims::two;
+use crate::scene::{say, texts};
+use crate::talk::World;
+use conclave_client::client::Target;
+use conclave_client::replica::search::{joined, newest_hole, words};
+use conclave_proto::body::Body;
+use conclave_proto::id::MsgId;
+
+#[test]
+fn holes_are_found_from_the_newest_on() {
+    assert_eq!(
+        joined(vec![(5, 9), (1, 3), (4, 4), (20, 30), (7, 12)]),
+        [(1, 12), (20, 30)]
+    );
+    assert_eq!(joined(vec![(3, 2)]), []);
+    type Part = (u64, u64);
+    let table: [(&[Part], u64, Option<Part>); 7] = [
+        (&[], 0, None),
+        (&[], 10, Some((1, 10))),
+        (&[(1, 10)], 10, None),
+        (&[(4, 10)], 10, Some((1, 3))),
+        (&[(1, 4)], 10, Some((5, 10))),
+        (&[(1, 4), (8, 10)], 10, Some((5, 7))),
+        (&[(1, 4), (8, 20)], 10, Some((5, 7))),
+    ];
+    for (parts, head, hole) in table {
+        assert_eq!(newest_hole(parts, head), hole, "{parts:?} of {head}");
+    }
+}
+
+#[test]
+fn only_words_of_a_query_count() {
+    assert_eq!(
+        words("don't  \"AND\" x*").as_deref(),
+        Some("\"don\" OR \"t\" OR \"AND\" OR \"x\"")
+    );
+    assert_eq!(words(" -*\" "), None);
+    assert_eq!(words(&"w ".repeat(100)).unwrap().matches("OR").count(), 31);
+}
+
+#[tokio::test]
+async fn what_was_said_before_a_session_came_is_found_and_read_only_once() {
+    let world = World::start().await;
+    let ((_ada, a, _), (bob, b, _), ops) = two(&world).await;
+    for n in 0..600 {
+        say(&a, ops, &format!("chatter {n}")).await;
+    }
+    say(&a, ops, "the giraffe is in the basement").await;
+    let found = b.search_history(None, "giraffes", 10).await.unwrap();
+    assert!(found.complete);
+    assert_eq!(texts(&found.messages), ["the giraffe is in the basement"]);
+    // The next search reads only what is new.
+    b.stop().await;
+    let (b, _events) = bob.session("web", 5).await;
+    say(&a, ops, "another giraffe").await;
+    let found = b.search_history(Some(ops), "giraffe", 10).await.unwrap();
+    assert!(found.complete && found.messages.len() == 2);
+    let found = b.search_history(Some(ops), "chatter 7", 200).await.unwrap();
+    assert_eq!(found.messages.len(), 200);
+    assert_eq!(found.messages[0].body.text.as_deref(), Some("chatter 7"));
+}
+
+#[tokio::test]
+async fn a_search_finds_this_sessions_whispers_but_not_those_of_another_one() {
+    let world = World::start().await;
+    let ((_ada, a, _), (bob, b, mut b_events), ops) = two(&world).await;
+    let (other, mut other_events) = bob.session("tests", 7).await;
+    b.follow_mailbox().await.unwrap();
+    other.follow_mailbox().await.unwrap();
+    b.follow(ops).await.unwrap();
+    let to = |handle: &str| Target::Session(format!("bob/box/{handle}").parse().unwrap());
+    for handle in ["web", "tests"] {
+        let body = Body::text(format!("an okapi for {handle}"));
+        a.send(to(handle), &body, 0, false).await.unwrap();
+    }
+    // The same words in two logs are one message.
+    let (id, body) = (MsgId::new([9; 16]), Body::text("an okapi for all"));
+    a.send_as(id, Target::Channel(ops), &[], &body, 0, false)
+        .await
+        .unwrap();
+    a.send_as(id, to("web"), &[], &body, 0, false)
+        .await
+        .unwrap();
+    for _ in 0..3 {
+        crate::scene::heard(&mut b_events).await;
+    }
+    crate::scene::heard(&mut other_events).await;
+    let found = b.search_history(None, "okapi", 10).await.unwrap();
+    let mut found = texts(&found.messages);
+    found.sort_unstable();
+    assert_eq!(found, ["an okapi for all", "an okapi for web"]);
+    let found = other.search_history(None, "okapi", 10).await.unwrap();
+    let mut found = texts(&found.messages);
+    found.sort_unstable();
+    assert_eq!(found, ["an okapi for all", "an okapi for tests"]);
+    // Its sender finds what it whispered, too.
+    let found = a.search_history(None, "okapi", 10).await.unwrap();
+    assert_eq!(found.messages.len(), 3);
+}
