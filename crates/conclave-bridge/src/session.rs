@@ -13,8 +13,8 @@ use crate::fabric::{Event, Fabric, Later, ServerView};
 use crate::mcp::{Command, Host, Push};
 use crate::policy::Levels;
 use crate::state::{Age, Home, HomeId, Input, Output, State, UNREAD_MAX};
-use crate::tool::answer::{ANSWER_BYTES_MAX, Answer, Failure};
-use crate::tool::{self, Reply, Sets, Step};
+use crate::tool::answer::{Answer, Failure};
+use crate::tool::{self, Page, Reply, Sets, Step};
 use conclave_proto::channel_log::Role;
 use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
@@ -120,7 +120,7 @@ pub struct Session {
     opener: Opener,
     events: mpsc::Sender<(HomeId, Event)>,
     opening: Opening,
-    lapsed: Lapsed,
+    pub(crate) lapsed: Lapsed,
 }
 
 enum Opening {
@@ -132,7 +132,7 @@ enum Opening {
 
 struct Wait {
     id: u64,
-    max: usize,
+    page: Page,
     timer: AbortHandle,
     gone: CancellationToken,
     reply: oneshot::Sender<Reply>,
@@ -196,7 +196,7 @@ impl Session {
                     Err(failure) => self.answer(reply, Err(failure)),
                     Ok(Step::Done(answer)) => self.answer(reply, Ok(answer)),
                     Ok(Step::Later(work)) => self.spawn_call(work, reply),
-                    Ok(Step::Wait(timeout, max)) => self.wait(timeout, max, gone, reply),
+                    Ok(Step::Wait(timeout, page)) => self.wait(timeout, page, gone, reply),
                 }
             }
         }
@@ -219,7 +219,7 @@ impl Session {
     fn wait(
         &mut self,
         timeout: Duration,
-        max: usize,
+        page: Page,
         gone: CancellationToken,
         reply: oneshot::Sender<Reply>,
     ) {
@@ -235,7 +235,7 @@ impl Session {
         });
         self.waits.push(Wait {
             id,
-            max,
+            page,
             timer,
             gone,
             reply,
@@ -381,18 +381,10 @@ impl Session {
             if wait.gone.is_cancelled() {
                 continue;
             }
-            let answer = self.unread_answer(now, wait.max);
+            let answer = self.unread_answer(now, wait.page);
             self.answer(wait.reply, Ok(answer));
         }
         self.state.handle(now, Input::Waits(self.waits.len()));
-    }
-
-    /// Takes what is unread into an answer.
-    pub(crate) fn unread_answer(&mut self, now: Now, max: usize) -> Answer {
-        let frames = self.state.take_unread(now, max, ANSWER_BYTES_MAX / 2);
-        let answer = Answer::ok().with("messages", frames.len());
-        let answer = self.lapsed.take_into(answer);
-        answer.frames(frames.iter().map(crate::render::Frame::standalone))
     }
 
     fn answer(&mut self, reply: oneshot::Sender<Reply>, result: Result<Answer, Failure>) {

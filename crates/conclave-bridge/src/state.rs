@@ -242,6 +242,19 @@ impl State {
         frames
     }
 
+    /// Returns the newest that is unread, oldest first, with its frame; it stays unread.
+    pub fn newest_unread(&mut self, now: Now, max: usize) -> Vec<(Message, String)> {
+        let items = self.unread.newest(max);
+        let shown = items.into_iter().map(|item| {
+            let mut frame = self.show(now, &item.message, item.age, 0);
+            if item.pushed {
+                frame.attributes = frame.attributes.with(Key::Redelivered, 1);
+            }
+            (item.message, frame.standalone())
+        });
+        shown.collect()
+    }
+
     /// Renders a message: the one way to the agent, live or not.
     pub fn show(&mut self, now: Now, message: &Message, age: Age, offset: usize) -> Frame {
         self.threads.entry(&message.id, || Thread {

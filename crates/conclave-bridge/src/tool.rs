@@ -7,15 +7,18 @@
 mod admin;
 pub mod answer;
 pub mod args;
+pub mod budget;
 mod channels;
 mod delivery;
 mod messages;
+mod read;
 
 use crate::fabric::Later;
 use crate::session::{Finish, Session};
 use answer::{Answer, Failure};
 use args::{Arg, Args, Kind, Object, may, need};
 use conclave_proto::time::Now;
+pub(crate) use read::Page;
 use std::pin::Pin;
 use std::str::FromStr;
 use std::time::Duration;
@@ -226,6 +229,7 @@ impl Tool {
 /// The tables, one a file.
 const TABLES: &[&[Tool]] = &[
     messages::TOOLS,
+    read::TOOLS,
     delivery::TOOLS,
     channels::TOOLS,
     admin::TOOLS,
@@ -293,8 +297,8 @@ pub(crate) enum Step {
     Done(Answer),
     /// It waits for a server.
     Later(Pin<Box<dyn Future<Output = Finish> + Send>>),
-    /// It waits for messages: so long, then for at most so many.
-    Wait(Duration, usize),
+    /// It waits for messages: so long, then for at most so much.
+    Wait(Duration, Page),
 }
 
 impl Step {

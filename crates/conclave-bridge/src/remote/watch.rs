@@ -99,7 +99,11 @@ impl Site {
                 let place = self.place(notice.log);
                 Event::Notice(notice.kind.as_str(), notice::text(&notice, &place))
             }
-            Told::Presence(_) | Told::Standing { .. } | Told::Enrol(_) | Told::Delivery { .. } => {
+            Told::State(_)
+            | Told::Presence(_)
+            | Told::Standing { .. }
+            | Told::Enrol(_)
+            | Told::Delivery { .. } => {
                 return None;
             }
             Told::Bounced { id, peer, at } => Event::Bounced { id, peer, at },

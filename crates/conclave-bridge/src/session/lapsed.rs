@@ -13,11 +13,11 @@ const LAPSED_MAX: usize = 32;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Lapsed(Vec<Value>);
+pub(crate) struct Lapsed(Vec<Value>);
 
 impl Lapsed {
     /// Adds what waits to an answer.
-    pub(super) fn take_into(&mut self, answer: Answer) -> Answer {
+    pub(crate) fn take_into(&mut self, answer: Answer) -> Answer {
         match self.0.is_empty() {
             true => answer,
             false => answer.with("expired", std::mem::take(&mut self.0)),

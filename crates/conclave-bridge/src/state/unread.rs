@@ -55,6 +55,13 @@ impl Unread {
         Some(item)
     }
 
+    /// Returns the newest ones, oldest first.
+    pub(super) fn newest(&self, max: usize) -> Vec<Item> {
+        let mut items: Vec<Item> = self.items.values().rev().take(max).cloned().collect();
+        items.reverse();
+        items
+    }
+
     pub(super) fn remove(&mut self, home: HomeId, id: MsgId) {
         if let Some(place) = self.places.remove(&(home, id)) {
             self.items.remove(&place);

@@ -1,24 +1,23 @@
-//! Tools that say and read things: sends, whispers, unread, history.
+//! Tools that say things.
 
-use super::answer::{ANSWER_BYTES_MAX, Answer, Failure};
+use super::answer::{Answer, Failure};
 use super::args::{Arg, Args, Kind, may, need};
-use super::{IN_CHANNEL, PAGE_MAX, Set, Step, Tool, WAIT_S_MAX};
+use super::{IN_CHANNEL, Set, Step, Tool};
 use crate::fabric::{Draft, Sent, SentState, Target};
 use crate::guard::Outgoing;
 use crate::policy::Scope;
 use crate::session::Session;
-use crate::state::{Age, HomeId, Message};
+use crate::state::HomeId;
 use conclave_proto::id::MsgId;
 use conclave_proto::limit::BODY_BYTES_MAX;
 use conclave_proto::name::SessionPath;
-use conclave_proto::reject::{Code, Reject};
+use conclave_proto::reject::Code;
 use conclave_proto::time::Now;
-use std::time::Duration;
 
 const TEXT: Arg = need("text", Kind::Text, "the message, at most 64 KiB");
 const REPLY_TO: Arg = may("reply_to", Kind::Text, "msg_id of the message this answers");
 
-/// Tools that say and read things.
+/// Tools that say things.
 pub(super) const TOOLS: &[Tool] = &[
     Tool::new(
         "send_channel",
@@ -42,55 +41,7 @@ pub(super) const TOOLS: &[Tool] = &[
     )
     .emits()
     .eager(),
-    Tool::new(
-        "check_messages",
-        Set::Core,
-        "Return what is unread, everywhere, at once. What it returns counts as read.",
-        &[may("max", Kind::Number(PAGE_MAX), "default 20")],
-        check,
-    )
-    .eager(),
-    Tool::new(
-        "wait_for_messages",
-        Set::Core,
-        "Wait until a message comes, then return what is unread. Use it instead of polling.",
-        &[
-            may("timeout_s", Kind::Number(WAIT_S_MAX), "default 600"),
-            may("max", Kind::Number(PAGE_MAX), ""),
-        ],
-        wait,
-    )
-    .eager(),
-    Tool::new(
-        "read_message",
-        Set::Core,
-        "Return one message by id, from a byte offset: the rest of a long one.",
-        &[
-            need("id", Kind::Text, "msg_id"),
-            may("offset", Kind::Number(65_536), "next_offset of the part before"),
-        ],
-        read,
-    )
-    .eager(),
-    Tool::new(
-        "catch_up",
-        Set::Core,
-        "Re-read a channel's history, or whispers with a session, both ways. Marks nothing as read.",
-        &[
-            may(
-                "channel",
-                Kind::Text,
-                "channel name, or @user/machine/session for whispers; default: the home channel",
-            ),
-            may("since", Kind::Number(u64::MAX), "only after this seq"),
-            may("max", Kind::Number(PAGE_MAX), "the newest so many; default 20"),
-        ],
-        catch_up,
-    ),
 ];
-
-const PAGE_DEFAULT: usize = 20;
-const WAIT_S_DEFAULT: u64 = 600;
 
 fn send_channel(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
     let found = session.find_channel(args)?;
@@ -185,109 +136,4 @@ fn send(
                 .with("hint", Code::KeysPending.hint()),
         }
     }))
-}
-
-fn check(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
-    Ok(Step::Done(session.unread_answer(now, page(args))))
-}
-
-fn wait(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
-    if session.state.unread() > 0 {
-        return check(session, now, args);
-    }
-    let seconds = args
-        .number("timeout_s")
-        .unwrap_or(WAIT_S_DEFAULT)
-        .min(WAIT_S_MAX);
-    Ok(Step::Wait(Duration::from_secs(seconds), page(args)))
-}
-
-fn catch_up(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
-    let peer = args.text("channel").and_then(|name| name.strip_prefix('@'));
-    let (history, name) = match peer {
-        Some(path) => {
-            let peer: SessionPath = path.parse().map_err(|_| {
-                Failure::arguments("`channel` with an @ must be @user/machine/session")
-            })?;
-            if args.number("since").is_some() {
-                return Err(Failure::arguments("`since` is for channels only"));
-            }
-            let name = format!("@{peer}");
-            let home = session.find_home(args)?;
-            (session.fabric(home)?.whispers(peer, page(args)), name)
-        }
-        None => {
-            let found = session.find_channel(args)?;
-            let fabric = session.fabric(found.home)?;
-            let (id, since) = (found.channel.id, args.number("since"));
-            let name = found.channel.name.to_string();
-            (fabric.history(id, since, page(args)), name)
-        }
-    };
-    Ok(Step::later(
-        history,
-        move |session, now, messages: Vec<Message>| {
-            let (mut frames, mut bytes, mut last) = (Vec::new(), 0, None);
-            for message in &messages {
-                let frame = session
-                    .state
-                    .show(now, message, Age::History, 0)
-                    .standalone();
-                bytes += frame.len();
-                if bytes > ANSWER_BYTES_MAX {
-                    break;
-                }
-                last = Some(message.seq);
-                frames.push(frame);
-            }
-            let answer = Answer::ok()
-                .with("channel", name)
-                .with("messages", frames.len());
-            let answer = match last {
-                Some(seq) => answer.with("last_seq", seq),
-                None => answer,
-            };
-            answer.frames(frames)
-        },
-    ))
-}
-
-fn read(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
-    let id = args
-        .parsed("id")?
-        .ok_or_else(|| Failure::arguments("`id` is missing"))?;
-    let offset = usize::try_from(args.number("offset").unwrap_or_default()).unwrap_or(usize::MAX);
-    if let Some(message) = session.state.find(id).cloned() {
-        return Ok(Step::Done(read_answer(session, now, &message, offset)));
-    }
-    let homes = session.find_homes(args)?;
-    let asked = homes
-        .iter()
-        .map(|(home, _)| Ok(session.fabric(*home)?.message(id)));
-    let asked: Vec<_> = asked.collect::<Result<_, Failure>>()?;
-    let first = Box::pin(async move {
-        for search in asked {
-            if let Some(message) = search.await? {
-                return Ok(message);
-            }
-        }
-        Err(Reject::new(
-            Code::NotFound,
-            "there is no message of that id here",
-        ))
-    });
-    Ok(Step::later(first, move |session, now, message: Message| {
-        read_answer(session, now, &message, offset)
-    }))
-}
-
-fn read_answer(session: &mut Session, now: Now, message: &Message, offset: usize) -> Answer {
-    session.state.shown(message.home, message.log, message.id);
-    let frame = session.state.show(now, message, Age::History, offset);
-    Answer::ok().frames([frame.standalone()])
-}
-
-fn page(args: &Args) -> usize {
-    let max = args.number("max").and_then(|max| usize::try_from(max).ok());
-    max.unwrap_or(PAGE_DEFAULT).max(1)
 }

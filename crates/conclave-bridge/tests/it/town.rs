@@ -11,10 +11,11 @@ use conclave_client::origin::Origin;
 use conclave_proto::name::Name;
 use conclave_proto::time::UnixMs;
 use conclave_server::Config;
-use conclave_server::config::Registration;
+use conclave_server::config::{Registration, Span};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -28,16 +29,24 @@ pub(crate) struct Town {
     dir: TempDir,
     running: Option<conclave_server::Running>,
     pub(crate) addr: SocketAddr,
+    /// How long whispers wait.
+    kept: Span,
 }
 
 impl Town {
     pub(crate) async fn new() -> Self {
+        Self::keeping(Config::in_dir(PathBuf::new()).whisper_retention).await
+    }
+
+    /// A server that keeps whispers so long.
+    pub(crate) async fn keeping(kept: Span) -> Self {
         let dir = TempDir::new().unwrap();
         let addr = "127.0.0.1:0".parse().unwrap();
         let mut town = Self {
             dir,
             running: None,
             addr,
+            kept,
         };
         town.up().await;
         town
@@ -46,6 +55,7 @@ impl Town {
     pub(crate) async fn up(&mut self) {
         let mut config = Config::in_dir(self.dir.path().join("data"));
         config.listen = self.addr;
+        config.whisper_retention = self.kept;
         config.registration = Registration::Open;
         config.limits.registrations_per_hour = 0;
         config.limits.sends_per_second = 0;

@@ -1,0 +1,290 @@
+//! Tools that read things: what is unread, what was said, within what an agent can spend.
+
+use super::answer::{ANSWER_BYTES_MAX, Answer, Failure};
+use super::args::{Arg, Args, Kind, may, need};
+use super::budget::{Cost, Form, plan};
+use super::{PAGE_MAX, Set, Step, Tool, WAIT_S_MAX};
+use crate::render::Frame;
+use crate::session::Session;
+use crate::state::{Age, Message, Place};
+use conclave_proto::name::SessionPath;
+use conclave_proto::reject::{Code, Reject};
+use conclave_proto::time::Now;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// What an answer may cost; about four bytes are one token.
+const MAX_TOKENS: Arg = may(
+    "max_tokens",
+    Kind::Number(20_000),
+    "spend at most about so many: the newest whole, the others as `digest`",
+);
+const TOKEN_BYTES: usize = 4;
+
+/// Tools that read things.
+pub(super) const TOOLS: &[Tool] = &[
+    Tool::new(
+        "check_messages",
+        Set::Core,
+        "Return what is unread, everywhere, at once. What it returns counts as read.",
+        &[may("max", Kind::Number(PAGE_MAX), "default 20"), MAX_TOKENS],
+        check,
+    )
+    .eager(),
+    Tool::new(
+        "wait_for_messages",
+        Set::Core,
+        "Wait until a message comes, then return what is unread. Use it instead of polling.",
+        &[
+            may("timeout_s", Kind::Number(WAIT_S_MAX), "default 600"),
+            may("max", Kind::Number(PAGE_MAX), ""),
+            MAX_TOKENS,
+        ],
+        wait,
+    )
+    .eager(),
+    Tool::new(
+        "read_message",
+        Set::Core,
+        "Return one message by id, from a byte offset: the rest of a long one.",
+        &[
+            need("id", Kind::Text, "msg_id"),
+            may(
+                "offset",
+                Kind::Number(65_536),
+                "next_offset of the part before",
+            ),
+        ],
+        read,
+    )
+    .eager(),
+    Tool::new(
+        "catch_up",
+        Set::Core,
+        "Re-read a channel's history, or whispers with a session, both ways. Marks nothing as read.",
+        &[
+            may(
+                "channel",
+                Kind::Text,
+                "channel name, or @user/machine/session for whispers; default: the home channel",
+            ),
+            may("since", Kind::Number(u64::MAX), "only after this seq"),
+            may(
+                "max",
+                Kind::Number(PAGE_MAX),
+                "the newest so many; default 20",
+            ),
+            MAX_TOKENS,
+        ],
+        catch_up,
+    ),
+];
+
+const PAGE_DEFAULT: usize = 20;
+const WAIT_S_DEFAULT: u64 = 600;
+
+fn check(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
+    Ok(Step::Done(session.unread_answer(now, Page::of(args))))
+}
+
+fn wait(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
+    if session.state.unread() > 0 {
+        return check(session, now, args);
+    }
+    let seconds = args
+        .number("timeout_s")
+        .unwrap_or(WAIT_S_DEFAULT)
+        .min(WAIT_S_MAX);
+    Ok(Step::Wait(Duration::from_secs(seconds), Page::of(args)))
+}
+
+fn catch_up(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
+    let page = Page::of(args);
+    let peer = args.text("channel").and_then(|name| name.strip_prefix('@'));
+    let (history, name) = match peer {
+        Some(path) => {
+            let peer: SessionPath = path.parse().map_err(|_| {
+                Failure::arguments("`channel` with an @ must be @user/machine/session")
+            })?;
+            if args.number("since").is_some() {
+                return Err(Failure::arguments("`since` is for channels only"));
+            }
+            let name = format!("@{peer}");
+            let home = session.find_home(args)?;
+            (session.fabric(home)?.whispers(peer, page.max), name)
+        }
+        None => {
+            let found = session.find_channel(args)?;
+            let fabric = session.fabric(found.home)?;
+            let (id, since) = (found.channel.id, args.number("since"));
+            let name = found.channel.name.to_string();
+            (fabric.history(id, since, page.max), name)
+        }
+    };
+    Ok(Step::later(
+        history,
+        move |session, now, messages: Vec<Message>| {
+            let answer = Answer::ok().with("channel", name);
+            let Some(bytes) = page.bytes else {
+                return shown(session, now, &messages, answer);
+            };
+            let frames = messages.iter().map(|message| {
+                let frame = session.state.show(now, message, Age::History, 0);
+                frame.standalone()
+            });
+            let frames = frames.collect();
+            let last = messages.last().map(|message| message.seq);
+            let (answer, _) = within(now, answer, &messages, frames, bytes);
+            match last {
+                Some(seq) => answer.with("last_seq", seq),
+                None => answer,
+            }
+        },
+    ))
+}
+
+/// Shows messages whole, as many as an answer holds.
+fn shown(session: &mut Session, now: Now, messages: &[Message], answer: Answer) -> Answer {
+    let (mut frames, mut bytes, mut last) = (Vec::new(), 0, None);
+    for message in messages {
+        let frame = session
+            .state
+            .show(now, message, Age::History, 0)
+            .standalone();
+        bytes += frame.len();
+        if bytes > ANSWER_BYTES_MAX {
+            break;
+        }
+        last = Some(message.seq);
+        frames.push(frame);
+    }
+    let answer = answer.with("messages", frames.len());
+    let answer = match last {
+        Some(seq) => answer.with("last_seq", seq),
+        None => answer,
+    };
+    answer.frames(frames)
+}
+
+/// Shows messages, oldest first, within a budget: some whole, some as a digest, some only counted.
+/// Returns which are whole.
+fn within(
+    now: Now,
+    answer: Answer,
+    messages: &[Message],
+    frames: Vec<String>,
+    bytes: usize,
+) -> (Answer, Vec<bool>) {
+    let headers: Vec<Value> = messages.iter().map(|m| header(now, m)).collect();
+    let costs = headers.iter().zip(&frames).map(|(header, frame)| Cost {
+        header: header.to_string().len() + 1,
+        whole: frame.len() + 1,
+    });
+    let forms = plan(&costs.collect::<Vec<_>>(), bytes);
+    let is = |wanted: Form| forms.iter().map(move |form| *form == wanted);
+    let of = |wanted: Form| forms.iter().filter(|form| **form == wanted).count();
+    let mut answer = answer.with("messages", of(Form::Whole));
+    let digest = headers.into_iter().zip(is(Form::Header));
+    let digest: Vec<Value> = digest
+        .filter_map(|(h, wanted)| wanted.then_some(h))
+        .collect();
+    if !digest.is_empty() {
+        answer = answer.with("digest", digest);
+    }
+    if of(Form::Left) > 0 {
+        answer = answer.with("more", of(Form::Left));
+    }
+    let whole: Vec<bool> = is(Form::Whole).collect();
+    let frames = frames.into_iter().zip(&whole);
+    let frames = frames.filter_map(|(frame, wanted)| wanted.then_some(frame));
+    (answer.frames(frames), whole)
+}
+
+/// Says what a message is, by what is certain of it.
+fn header(now: Now, message: &Message) -> Value {
+    let place = match &message.place {
+        Place::Whisper => "whisper".to_owned(),
+        Place::Channel(_, name) => format!("#{name}"),
+    };
+    json!({
+        "id": message.id.to_string(),
+        "from": message.from.to_string(),
+        "in": place,
+        "age_s": now.wall.since(message.at) / 1000,
+        "bytes": message.text.len(),
+    })
+}
+
+fn read(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
+    let id = args
+        .parsed("id")?
+        .ok_or_else(|| Failure::arguments("`id` is missing"))?;
+    let offset = usize::try_from(args.number("offset").unwrap_or_default()).unwrap_or(usize::MAX);
+    if let Some(message) = session.state.find(id).cloned() {
+        return Ok(Step::Done(read_answer(session, now, &message, offset)));
+    }
+    let homes = session.find_homes(args)?;
+    let asked = homes
+        .iter()
+        .map(|(home, _)| Ok(session.fabric(*home)?.message(id)));
+    let asked: Vec<_> = asked.collect::<Result<_, Failure>>()?;
+    let first = Box::pin(async move {
+        for search in asked {
+            if let Some(message) = search.await? {
+                return Ok(message);
+            }
+        }
+        Err(Reject::new(
+            Code::NotFound,
+            "there is no message of that id here",
+        ))
+    });
+    Ok(Step::later(first, move |session, now, message: Message| {
+        read_answer(session, now, &message, offset)
+    }))
+}
+
+fn read_answer(session: &mut Session, now: Now, message: &Message, offset: usize) -> Answer {
+    session.state.shown(message.home, message.log, message.id);
+    let frame = session.state.show(now, message, Age::History, offset);
+    Answer::ok().frames([frame.standalone()])
+}
+
+/// How much a call may return.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Page {
+    /// So many messages.
+    pub(crate) max: usize,
+    /// So many bytes, if the agent says what it can spend.
+    bytes: Option<usize>,
+}
+
+impl Page {
+    fn of(args: &Args) -> Self {
+        let number = |name| args.number(name).and_then(|n| usize::try_from(n).ok());
+        let bytes = number("max_tokens").map(|tokens| tokens.saturating_mul(TOKEN_BYTES));
+        Self {
+            max: number("max").unwrap_or(PAGE_DEFAULT).max(1),
+            bytes: bytes.map(|bytes| bytes.min(ANSWER_BYTES_MAX)),
+        }
+    }
+}
+
+impl Session {
+    /// Takes what is unread into an answer. What only a header is shown of stays unread.
+    pub(crate) fn unread_answer(&mut self, now: Now, page: Page) -> Answer {
+        let answer = self.lapsed.take_into(Answer::ok());
+        let Some(bytes) = page.bytes else {
+            let frames = self.state.take_unread(now, page.max, ANSWER_BYTES_MAX / 2);
+            let answer = answer.with("messages", frames.len());
+            return answer.frames(frames.iter().map(Frame::standalone));
+        };
+        let (messages, frames) = self.state.newest_unread(now, page.max).into_iter().unzip();
+        let messages: Vec<Message> = messages;
+        let (answer, whole) = within(now, answer, &messages, frames, bytes);
+        for (message, _) in messages.iter().zip(whole).filter(|(_, whole)| *whole) {
+            self.state.shown(message.home, message.log, message.id);
+        }
+        answer
+    }
+}
