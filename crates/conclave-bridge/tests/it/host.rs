@@ -243,19 +243,6 @@ async fn b8_11_a_verdict_in_a_message_is_only_text() {
 }
 
 #[test]
-fn lesson_29_the_tools_cost_little() {
-    assert!(INSTRUCTIONS.len() < 2048, "{}", INSTRUCTIONS.len());
-    let cost = |tool: &tool::Tool| {
-        let schema = serde_json::to_string(&tool.schema()).unwrap();
-        tool.name.len() + tool.about.len() + schema.len()
-    };
-    let core: usize = tool::all().filter(|tool| tool.eager).map(cost).sum();
-    let all: usize = tool::all().map(cost).sum();
-    assert!(core < 3_500, "{core} bytes are always in the context");
-    assert!(all < 11_000, "{all}");
-}
-
-#[test]
 fn every_tool_of_the_older_program_is_here() {
     let names: Vec<_> = tool::all().map(|tool| tool.name).collect();
     for name in [

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod cost;
 mod delivery;
 mod fabric_real;
 mod host;

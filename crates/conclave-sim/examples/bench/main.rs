@@ -3,13 +3,14 @@
 //! Every server runs in a process of its own, on loopback, with its data on disk; the load runs here,
 //! on the same cores. A plain WebSocket broadcast with messages of the same size is the yardstick of
 //! the same run. Words after `--` choose parts: `fan sends idle storm start bridge`, and of end-to-end
-//! encryption `seal rotate catchup`, each beside its bare primitives. `fan --mode e2e` is the fan-out of
+//! encryption `seal rotate catchup`, each beside its bare primitives, and `items` for state and memory. `fan --mode e2e` is the fan-out of
 //! an `e2e` channel beside that of a `signed` one.
 
 mod bare;
 mod bridge;
 mod catchup;
 mod fan;
+mod items;
 mod modes;
 mod nats;
 mod peer;
@@ -84,5 +85,8 @@ async fn run(parts: &[String]) {
     }
     if wanted("catchup") {
         catchup::figures().await;
+    }
+    if wanted("items") {
+        items::figures().await;
     }
 }

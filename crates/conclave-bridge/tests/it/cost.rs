@@ -1,0 +1,42 @@
+//! What the tools cost a session that never calls one: their names, words and schemas are in the
+//! context from the start. Counted with a public tokenizer (o200k), which is within a tenth of others.
+
+use conclave_bridge::mcp::INSTRUCTIONS;
+use conclave_bridge::tool::{self, Set, Tool};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+fn tokens(text: &str) -> usize {
+    tiktoken_rs::o200k_base_singleton()
+        .encode_ordinary(text)
+        .len()
+}
+
+/// A tool as a host shows it to its model.
+fn cost(tool: &Tool) -> usize {
+    let shown =
+        json!({"name": tool.name, "description": tool.about, "input_schema": tool.schema()});
+    tokens(&shown.to_string())
+}
+
+#[test]
+fn lesson_29_each_toolset_keeps_within_its_budget() {
+    let mut sets: BTreeMap<Set, usize> = BTreeMap::new();
+    for tool in tool::all() {
+        println!("{:>5} {:<8} {}", cost(tool), tool.set.as_str(), tool.name);
+        *sets.entry(tool.set).or_default() += cost(tool);
+    }
+    let all: usize = sets.values().sum();
+    let instructions = tokens(INSTRUCTIONS);
+    for (set, cost) in &sets {
+        println!("{cost:>5} {}", set.as_str());
+    }
+    println!("{all:>5} all, and {instructions} of instructions");
+    assert!(
+        sets[&Set::Core] < 1_500,
+        "{} tokens of core",
+        sets[&Set::Core]
+    );
+    assert!(all < 5_000, "{all} tokens");
+    assert!(instructions < 600, "{instructions} tokens");
+}
