@@ -9,9 +9,11 @@ mod peers;
 use crate::policy::{Lowered, Policy};
 use crate::state::{Age, Message, Why};
 use crate::tool::args::Object;
+use conclave_proto::body::Priority;
 use conclave_proto::channel_log::{Mode, Role, Visibility};
 use conclave_proto::id::{ChannelId, InviteId, LogId, MsgId, ServerId};
 use conclave_proto::name::{Name, SessionPath};
+use conclave_proto::profile::Group;
 use conclave_proto::reject::Reject;
 use conclave_proto::time::UnixMs;
 pub use delivery::Delivery;
@@ -98,11 +100,22 @@ pub enum Target {
     Session(SessionPath),
 }
 
-/// What is to be said.
+/// One place where a draft is to be said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Draft {
+pub struct Part {
     /// Where.
     pub target: Target,
+    /// In a channel: for these groups alone; none: for everybody.
+    pub to: Vec<Group>,
+    /// In a channel: the sessions that it is meant for, as far as they are known.
+    pub recipients: Vec<SessionPath>,
+}
+
+/// What is to be said: in every place the same words under one id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// Where; at least one.
+    pub parts: Vec<Part>,
     /// The words.
     pub text: String,
     /// What it answers.
@@ -111,15 +124,21 @@ pub struct Draft {
     pub root: Option<MsgId>,
     /// Its causal depth.
     pub hop: u8,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Whether the sender waits for an answer.
+    pub expects_reply: bool,
+    /// Whether every recipient is asked to tell what became of it, however many they are.
+    pub receipt: bool,
 }
 
 /// What became of a draft.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
     /// The message's id.
     pub id: MsgId,
-    /// What became of it.
-    pub state: SentState,
+    /// What became of each part, in the draft's order.
+    pub parts: Vec<Result<SentState, Reject>>,
 }
 
 /// Where a draft is now.
@@ -183,7 +202,7 @@ pub trait Fabric: Peers + Items + Delivery {
         visibility: Visibility,
         topic: Option<String>,
     ) -> Later<ChannelView>;
-    /// Says something. Ends with a stored place, or queued, or a refusal.
+    /// Says something. Ends with a stored place, or queued, or a refusal, for each part.
     fn send(&self, draft: Draft) -> Later<Sent>;
     /// Lists sessions.
     fn who(&self, channel: Option<ChannelId>) -> Later<Vec<PeerView>>;

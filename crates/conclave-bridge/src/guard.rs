@@ -4,6 +4,7 @@
 //! refusal says when to try again. Deep content checks are not here.
 
 use crate::trust::HOP_MAX;
+use conclave_proto::body::Priority;
 use conclave_proto::id::MsgId;
 use conclave_proto::name::SessionPath;
 use conclave_proto::reject::{Code, Reject};
@@ -57,11 +58,17 @@ impl Bucket {
 
     /// Returns how long until there is a token; 0 if there is one.
     pub(crate) fn wait_ms(&mut self, now: Mono) -> u64 {
+        self.wait_for(now, 1)
+    }
+
+    /// Returns how long until there are so many tokens; 0 if they are there.
+    pub(crate) fn wait_for(&mut self, now: Mono, wanted: u64) -> u64 {
         let Budget { tokens, refill_ms } = self.budget;
         let gained = now.since(self.at).saturating_mul(tokens);
         self.level = self.level.saturating_add(gained).min(tokens * refill_ms);
         self.at = now;
-        refill_ms.saturating_sub(self.level).div_ceil(tokens)
+        let needed = refill_ms.saturating_mul(wanted.min(tokens));
+        needed.saturating_sub(self.level).div_ceil(tokens)
     }
 
     pub(crate) const fn take(&mut self, tokens: u64) {
@@ -78,10 +85,24 @@ pub struct Outgoing<'a> {
     pub hop: u8,
     /// The first message of its conversation, if it answers one.
     pub root: Option<MsgId>,
-    /// The recipient of a whisper.
-    pub to: Option<&'a SessionPath>,
+    /// Who it is whispered to.
+    pub whispers: &'a [&'a SessionPath],
+    /// How much it costs: see [`cost`].
+    pub units: u64,
     /// The words.
     pub text: &'a str,
+}
+
+/// Returns what a call costs: one unit for what it says in channels and one for each whisper, and two
+/// more if it interrupts.
+#[must_use]
+pub fn cost(channels: usize, whispers: usize, priority: Priority) -> u64 {
+    let said = u64::try_from(whispers).unwrap_or(u64::MAX);
+    let said = said.saturating_add(u64::from(channels > 0)).max(1);
+    match priority {
+        Priority::Now => said.saturating_add(2),
+        Priority::Next | Priority::Low => said,
+    }
 }
 
 /// The guard of one agent session.
@@ -126,8 +147,8 @@ impl Guard {
             let text = "this answer is too deep in a chain of agents answering agents";
             return Err(Reject::new(Code::HopLimit, text));
         }
-        if let Some(path) = out.to {
-            let polite = self.polite.entry(path, Polite::default);
+        for path in out.whispers {
+            let polite = self.polite.entry(*path, Polite::default);
             if let Some(until) = polite.open_until.filter(|until| now < *until) {
                 let text = "you and this peer exchanged 8 messages without content; say nothing";
                 return Err(limited(text, until.since(now)));
@@ -148,7 +169,9 @@ impl Guard {
             ),
         ];
         for (bucket, text) in &mut buckets {
-            let wait = bucket.as_mut().map_or(0, |bucket| bucket.wait_ms(now));
+            let wait = bucket
+                .as_mut()
+                .map_or(0, |bucket| bucket.wait_for(now, out.units));
             if wait > 0 {
                 return Err(limited(text, wait));
             }
@@ -156,8 +179,8 @@ impl Guard {
         buckets
             .into_iter()
             .filter_map(|(bucket, _)| bucket)
-            .for_each(|bucket| bucket.take(1));
-        if let Some(path) = out.to {
+            .for_each(|bucket| bucket.take(out.units));
+        for path in out.whispers {
             self.exchanged(now, path, out.text);
         }
         Ok(())

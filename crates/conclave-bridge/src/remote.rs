@@ -6,22 +6,20 @@ mod items;
 mod moderate;
 mod notice;
 mod peers;
+mod say;
 mod watch;
 
-use crate::fabric::{
-    ChannelView, Draft, Event, Fabric, Later, PeerView, Sent, SentState, ServerView, Target,
-};
+use crate::fabric::{ChannelView, Draft, Event, Fabric, Later, PeerView, Sent, ServerView};
 use crate::files;
 use crate::policy::{Lowered, Policy};
 use crate::state::{HomeId, Message, Place, UNREAD_MAX, Why};
 use crate::tool::args::Object;
 use crate::trust::Sender;
-use conclave_client::client::{self, Channel, Client, History, NewChannel};
+use conclave_client::client::{Channel, Client, History, NewChannel};
 use conclave_client::error::ClientError;
 use conclave_client::event::{Event as Told, Scope, VerifiedMessage};
 use conclave_client::home::Home;
 use conclave_client::instance::Claim;
-use conclave_proto::body::Body;
 use conclave_proto::channel_log::{self, Mode, Role, Visibility};
 use conclave_proto::frame::reply::ChannelInfo;
 use conclave_proto::id::{ChannelId, LogId, MsgId};
@@ -213,25 +211,7 @@ impl Fabric for Remote {
     }
 
     fn send(&self, draft: Draft) -> Later<Sent> {
-        self.later(|site| async move {
-            let (target, channel) = match draft.target {
-                Target::Channel(id) => (client::Target::Channel(id), Some(id)),
-                Target::Session(path) => (client::Target::Session(path), None),
-            };
-            let body = Body {
-                reply_to: draft.reply_to,
-                root: draft.root,
-                ..Body::text(draft.text)
-            };
-            let report = site.client.send(target, &body, draft.hop, false).await?;
-            let state = match (report.stored, channel) {
-                (Some((seq, _)), _) => SentState::Stored(seq),
-                (None, Some(id)) if site.client.lacks_key(id).await? => SentState::KeysPending,
-                (None, _) => SentState::Queued,
-            };
-            let id = report.id;
-            Ok(Sent { id, state })
-        })
+        self.later(|site| site.say(draft))
     }
 
     fn who(&self, channel: Option<ChannelId>) -> Later<Vec<PeerView>> {

@@ -14,12 +14,11 @@ use crate::mcp::{Command, Host, Push};
 use crate::policy::Levels;
 use crate::state::{Age, Home, HomeId, Input, Output, State, UNREAD_MAX};
 use crate::tool::answer::{Answer, Failure};
-use crate::tool::{self, Page, Reply, Sets, Step};
+use crate::tool::{self, Page, Reply, Sets, Step, Work};
 use conclave_proto::channel_log::Role;
 use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, Now, UnixMs};
-use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
@@ -40,7 +39,7 @@ pub const EVENTS: usize = 256;
 pub type Opener = Box<dyn Fn(mpsc::Sender<(HomeId, Event)>) -> Later<Vec<Box<dyn Fabric>>> + Send>;
 
 /// What a tool call continues with when its slow part is over.
-pub type Finish = Box<dyn FnOnce(&mut Session, Now) -> Result<Answer, Failure> + Send>;
+pub(crate) type Finish = Box<dyn FnOnce(&mut Session, Now) -> Result<Step, Failure> + Send>;
 
 /// What the user chose for a session.
 #[derive(Clone, Debug, Default)]
@@ -141,7 +140,7 @@ struct Wait {
 /// What a task of the session came to.
 enum Done {
     Opened(Result<Vec<Box<dyn Fabric>>, Reject>),
-    Call(oneshot::Sender<Reply>, Finish),
+    Call(CancellationToken, oneshot::Sender<Reply>, Finish),
     WaitOver(u64),
     Missed(HomeId, Result<Vec<crate::state::Message>, Reject>),
 }
@@ -192,27 +191,33 @@ impl Session {
                         "list the tools",
                     )),
                 };
-                match step {
-                    Err(failure) => self.answer(reply, Err(failure)),
-                    Ok(Step::Done(answer)) => self.answer(reply, Ok(answer)),
-                    Ok(Step::Later(work)) => self.spawn_call(work, reply),
-                    Ok(Step::Wait(timeout, page)) => self.wait(timeout, page, gone, reply),
-                }
+                self.go_on(step, gone, reply);
             }
         }
     }
 
-    fn spawn_call(
+    /// Takes the next step of a call.
+    fn go_on(
         &mut self,
-        work: Pin<Box<dyn Future<Output = Finish> + Send>>,
+        step: Result<Step, Failure>,
+        gone: CancellationToken,
         reply: oneshot::Sender<Reply>,
     ) {
+        match step {
+            Err(failure) => self.answer(reply, Err(failure)),
+            Ok(Step::Done(answer)) => self.answer(reply, Ok(answer)),
+            Ok(Step::Later(work)) => self.spawn_call(work, gone, reply),
+            Ok(Step::Wait(timeout, page)) => self.wait(timeout, page, gone, reply),
+        }
+    }
+
+    fn spawn_call(&mut self, work: Work, gone: CancellationToken, reply: oneshot::Sender<Reply>) {
         self.tasks.spawn(async move {
             let finish = tokio::time::timeout(CALL, work).await.unwrap_or_else(|_| {
                 let reject = Reject::new(Code::Timeout, "there was no answer in 20 s");
                 Box::new(move |_: &mut Self, _| Err(reject.into()))
             });
-            Done::Call(reply, finish)
+            Done::Call(gone, reply, finish)
         });
     }
 
@@ -248,9 +253,9 @@ impl Session {
         let now = self.now();
         match done {
             Done::Opened(opened) => self.opened(opened),
-            Done::Call(reply, finish) => {
-                let result = finish(self, now);
-                self.answer(reply, result);
+            Done::Call(gone, reply, finish) => {
+                let step = finish(self, now);
+                self.go_on(step, gone, reply);
             }
             Done::WaitOver(id) => {
                 if let Some(at) = self.waits.iter().position(|wait| wait.id == id) {

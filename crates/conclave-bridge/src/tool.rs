@@ -12,6 +12,7 @@ mod channels;
 mod delivery;
 mod messages;
 mod read;
+mod say;
 
 use crate::fabric::Later;
 use crate::session::{Finish, Session};
@@ -291,12 +292,15 @@ impl Reply {
     }
 }
 
+/// The slow part of a call.
+pub(crate) type Work = Pin<Box<dyn Future<Output = Finish> + Send>>;
+
 /// How a tool call goes on.
 pub(crate) enum Step {
     /// It is over.
     Done(Answer),
     /// It waits for a server.
-    Later(Pin<Box<dyn Future<Output = Finish> + Send>>),
+    Later(Work),
     /// It waits for messages: so long, then for at most so much.
     Wait(Duration, Page),
 }
@@ -314,6 +318,16 @@ impl Step {
     fn later_or<T: Send + 'static>(
         work: Later<T>,
         then: impl FnOnce(&mut Session, Now, T) -> Result<Answer, Failure> + Send + 'static,
+    ) -> Self {
+        Self::chain(work, |session, now, value| {
+            then(session, now, value).map(Self::Done)
+        })
+    }
+
+    /// Goes on with what a server answers, which may be another wait.
+    fn chain<T: Send + 'static>(
+        work: Later<T>,
+        then: impl FnOnce(&mut Session, Now, T) -> Result<Self, Failure> + Send + 'static,
     ) -> Self {
         Self::Later(Box::pin(async move {
             let result = work.await;

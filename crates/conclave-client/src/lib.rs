@@ -4,6 +4,7 @@
 //! by itself. What comes out of it was verified; what goes in is on disk before it is sent.
 
 pub mod account;
+pub mod address;
 pub mod book;
 pub mod claim;
 pub mod client;

@@ -14,6 +14,8 @@ pub enum Kind {
     Text,
     /// A whole number, not negative, at most this.
     Number(u64),
+    /// A string, or a list of at most so many.
+    Texts(usize),
     /// True or false.
     Flag,
     /// One of these words.
@@ -61,6 +63,12 @@ impl Arg {
         let mut schema = match self.kind {
             Kind::Text => json!({"type": "string"}),
             Kind::Number(max) => json!({"type": "integer", "minimum": 0, "maximum": max}),
+            Kind::Texts(max) => json!({
+                "anyOf": [
+                    {"type": "string"},
+                    {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": max},
+                ],
+            }),
             Kind::Flag => json!({"type": "boolean"}),
             Kind::Choice(words) => json!({"type": "string", "enum": words}),
         };
@@ -75,12 +83,19 @@ impl Arg {
         let fits = match self.kind {
             Kind::Text => value.is_string(),
             Kind::Number(max) => value.as_u64().is_some_and(|n| n <= max),
+            Kind::Texts(max) => {
+                let listed = |all: &Vec<Value>| {
+                    (1..=max).contains(&all.len()) && all.iter().all(Value::is_string)
+                };
+                value.is_string() || value.as_array().is_some_and(listed)
+            }
             Kind::Flag => value.is_boolean(),
             Kind::Choice(words) => value.as_str().is_some_and(|word| words.contains(&word)),
         };
         let expected = || match self.kind {
             Kind::Text => "a string".to_owned(),
             Kind::Number(max) => format!("a whole number from 0 to {max}"),
+            Kind::Texts(max) => format!("a string, or a list of at most {max} strings"),
             Kind::Flag => "true or false".to_owned(),
             Kind::Choice(words) => format!("one of {}", words.join(", ")),
         };
@@ -144,6 +159,15 @@ impl Args {
     /// Returns a required text argument; the table says that it is there.
     pub fn needed(&self, name: &str) -> &str {
         self.text(name).unwrap_or_default()
+    }
+
+    /// Returns every text of an argument that may be a list.
+    pub fn texts(&self, name: &str) -> Vec<&str> {
+        match self.0.get(name) {
+            Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
+            Some(one) => one.as_str().into_iter().collect(),
+            None => Vec::new(),
+        }
     }
 
     /// Returns a number argument.

@@ -1,17 +1,14 @@
 //! Tools that say things.
 
-use super::answer::{Answer, Failure};
+use super::answer::Failure;
 use super::args::{Arg, Args, Kind, may, need};
+use super::say::{Say, say};
 use super::{IN_CHANNEL, Set, Step, Tool};
-use crate::fabric::{Draft, Sent, SentState, Target};
-use crate::guard::Outgoing;
-use crate::policy::Scope;
+use crate::fabric::Target;
 use crate::session::Session;
 use crate::state::HomeId;
 use conclave_proto::id::MsgId;
-use conclave_proto::limit::BODY_BYTES_MAX;
 use conclave_proto::name::SessionPath;
-use conclave_proto::reject::Code;
 use conclave_proto::time::Now;
 
 const TEXT: Arg = need("text", Kind::Text, "the message, at most 64 KiB");
@@ -50,90 +47,41 @@ fn send_channel(session: &mut Session, now: Now, args: &Args) -> Result<Step, Fa
         let text = format!("this session does not follow #{name}");
         return Err(Failure::new("not_joined", text, "call join_channel first"));
     }
-    let level = session.state.level(found.home, Scope::Channel(channel));
-    if !level.may_emit() {
-        return Err(Failure::level(&format!("#{name}"), level));
-    }
-    send(
-        session,
-        now,
-        found.home,
-        Target::Channel(channel),
-        name.as_str(),
-        args,
-    )
+    let (target, name) = (Target::Channel(channel), format!("#{name}"));
+    narrow(session, now, found.home, target, name, args)
 }
 
 fn whisper(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
     let to: SessionPath = args
         .parsed("to")?
         .ok_or_else(|| Failure::arguments("`to` is missing"))?;
-    let parent = args
-        .parsed::<MsgId>("reply_to")?
-        .and_then(|id| session.state.thread(id));
-    let home = match parent.filter(|_| args.text("server").is_none()) {
-        Some(thread) => thread.home,
-        None => session.find_home(args)?,
-    };
-    let level = session.state.level(home, Scope::Whisper);
-    if !level.may_emit() {
-        return Err(Failure::level("whispers", level));
-    }
+    let home = answered(session, args)?;
+    let home = home.map_or_else(|| session.find_home(args), Ok)?;
     let name = to.to_string();
-    send(session, now, home, Target::Session(to), &name, args)
+    narrow(session, now, home, Target::Session(to), name, args)
 }
 
-fn send(
+/// Returns the server of the message that a call answers, unless the call names a server.
+pub(super) fn answered(session: &Session, args: &Args) -> Result<Option<HomeId>, Failure> {
+    let parent = args.parsed::<MsgId>("reply_to")?;
+    let thread = parent.and_then(|id| session.state.thread(id));
+    let unnamed = args.text("server").is_none();
+    Ok(thread.filter(|_| unnamed).map(|thread| thread.home))
+}
+
+/// Says something plain in one place.
+fn narrow(
     session: &mut Session,
     now: Now,
     home: HomeId,
     target: Target,
-    name: &str,
+    name: String,
     args: &Args,
 ) -> Result<Step, Failure> {
-    let text = args.needed("text");
-    if text.trim().is_empty() || text.len() > BODY_BYTES_MAX {
-        return Err(Failure::arguments("`text` must have 1 to 65536 bytes"));
-    }
-    let reply_to = args.parsed::<MsgId>("reply_to")?;
-    let thread = reply_to.and_then(|id| session.state.thread(id));
-    // The depth of a parent that this session has not seen is not known: it counts as one.
-    let root = thread.map(|thread| thread.root).or(reply_to);
-    let hop = crate::guard::Guard::hop(reply_to.map(|_| thread.map_or(0, |thread| thread.hop)));
-    let to = match &target {
-        Target::Session(path) => Some(path),
-        Target::Channel(_) => None,
+    let what = Say {
+        reply_to: args.parsed("reply_to")?,
+        ..Say::plain(home, target, name, args.needed("text"))
     };
-    session.state.guard().send(
-        now.mono,
-        Outgoing {
-            hop,
-            root,
-            to,
-            text,
-        },
-    )?;
-    if let (Some(id), Some(thread)) = (reply_to, thread) {
-        session.state.shown(thread.home, thread.log, id);
-    }
-    let draft = Draft {
-        target,
-        text: text.to_owned(),
-        reply_to,
-        root,
-        hop,
-    };
-    let sent = session.fabric(home)?.send(draft);
-    let name = name.to_owned();
-    Ok(Step::later(sent, move |_, _, Sent { id, state }| {
-        let answer = Answer::ok().with("id", id.to_string()).with("to", name);
-        match state {
-            SentState::Stored(seq) => answer.with("seq", seq).with("status", "stored"),
-            SentState::Queued => answer.with("status", "queued"),
-            SentState::KeysPending => answer
-                .with("status", "queued")
-                .with("note", "keys_pending")
-                .with("hint", Code::KeysPending.hint()),
-        }
-    }))
+    let said = say(session, now, what)?;
+    Ok(Step::later_or(said, |_, _, said| said.answer()))
 }

@@ -1,8 +1,9 @@
 //! Levels, trust tiers and the loop guard, as tables.
 
-use conclave_bridge::guard::{Guard, Outgoing};
+use conclave_bridge::guard::{Guard, Outgoing, cost};
 use conclave_bridge::policy::{BadPolicy, Grant, Level, Levels, Lowered, Policy, Scope};
 use conclave_bridge::trust::{ACT_AGE_MS_MAX, HOP_MAX, Sender, Tier, assess};
+use conclave_proto::body::Priority;
 use conclave_proto::id::{Blob, ChannelId, MsgId, ServerId, UserId};
 use conclave_proto::key::Secret;
 use conclave_proto::reject::Code;
@@ -186,7 +187,8 @@ fn out(text: &str) -> Outgoing<'_> {
     Outgoing {
         hop: 0,
         root: None,
-        to: None,
+        whispers: &[],
+        units: 1,
         text,
     }
 }
@@ -205,6 +207,35 @@ fn budgets_refill_by_time() {
     assert!(guard.send(Mono(4_999), out("x")).is_err());
     guard.send(Mono(5_000), out("x")).unwrap();
     assert!(guard.send(Mono(5_000), out("x")).is_err());
+}
+
+#[test]
+fn a_call_costs_what_it_says_and_more_if_it_interrupts() {
+    for (channels, whispers, priority, units) in [
+        (1, 0, Priority::Next, 1),
+        (0, 1, Priority::Low, 1),
+        (3, 0, Priority::Next, 1),
+        (2, 3, Priority::Next, 4),
+        (1, 0, Priority::Now, 3),
+        (0, 2, Priority::Now, 4),
+    ] {
+        assert_eq!(cost(channels, whispers, priority), units);
+    }
+    let mut guard = Guard::new(Mono(0));
+    let dear = Outgoing {
+        units: 19,
+        ..out("x")
+    };
+    for _ in 0..3 {
+        guard.send(Mono(0), dear).unwrap();
+    }
+    // Three are left: too few for another such call, and not taken by its refusal.
+    assert_eq!(
+        guard.send(Mono(0), dear).unwrap_err().retry_after_ms,
+        Some(80_000)
+    );
+    let rest = (0..9).filter(|_| guard.send(Mono(0), out("x")).is_ok());
+    assert_eq!(rest.count(), 3);
 }
 
 #[test]
@@ -262,8 +293,9 @@ fn depth_counts_along_the_answers_and_ends() {
 #[test]
 fn b8_23_two_polite_agents_are_parted() {
     let (mut guard, peer) = (Guard::new(Mono(0)), "bob/laptop/main".parse().unwrap());
+    let to = [&peer];
     let whisper = |text| Outgoing {
-        to: Some(&peer),
+        whispers: &to,
         ..out(text)
     };
     let mut exchanged = 0;

@@ -22,7 +22,7 @@ async fn a_send_is_answered_with_its_place() {
         .await;
     assert!(!failed);
     let expected =
-        json!({"ok": true, "id": id(200), "seq": 1, "to": "ops", "status": "stored", "unread": 0});
+        json!({"ok": true, "id": id(200), "seq": 1, "to": "#ops", "status": "stored", "unread": 0});
     assert_eq!(facts, expected);
     let sent = &desk.fake.0.borrow().sent;
     assert_eq!((sent[0].text.as_str(), sent[0].hop), ("hi", 0));
@@ -277,7 +277,7 @@ async fn below_converse_a_send_is_refused_by_scope() {
     let sent = desk.fake.0.borrow().sent.clone();
     assert_eq!(sent.len(), 1);
     assert_eq!(
-        sent[0].target,
+        sent[0].parts[0].target,
         Target::Session("bob/laptop/main".parse().unwrap())
     );
 }
@@ -345,7 +345,7 @@ async fn two_channels_of_one_name_need_the_exact_one() {
     assert_eq!(facts["candidates"], json!(["ops~0202", "ops~3f3f"]));
     let exact = json!({"channel": "ops~3f3f", "text": "x"});
     assert!(!desk.call("send_channel", exact).await.2);
-    let target = desk.fake.0.borrow().sent[0].target.clone();
+    let target = desk.fake.0.borrow().sent[0].parts[0].target.clone();
     assert_eq!(target, Target::Channel(ChannelId::new([0x3f; 16])));
 }
 
@@ -356,7 +356,7 @@ async fn wrong_arguments_are_named() {
         (json!({"text": "x", "chanel": "ops"}), "no such argument"),
         (json!({"channel": "ops"}), "`text` is missing"),
         (json!({"text": 5}), "`text` must be a string"),
-        (json!({"text": " "}), "`text` must have"),
+        (json!({"text": " "}), "the text must have"),
         (json!({"text": "x", "reply_to": "short"}), "`reply_to`"),
     ];
     for (args, expected) in table {

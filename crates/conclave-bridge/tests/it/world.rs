@@ -199,8 +199,11 @@ impl Fabric for Fake {
                 (false, true) => SentState::Stored(world.sent.len() as u64),
                 (false, false) => SentState::Queued,
             };
-            let id = MsgId::new([200; 16]);
-            Sent { id, state }
+            let parts = world.sent.last().map_or(0, |draft| draft.parts.len());
+            Sent {
+                id: MsgId::new([200; 16]),
+                parts: vec![Ok(state); parts],
+            }
         })
     }
     fn who(&self, _: Option<ChannelId>) -> Later<Vec<PeerView>> {

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod address;
 mod chains;
 mod claims;
 mod delivery;
