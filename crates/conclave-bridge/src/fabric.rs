@@ -9,6 +9,7 @@ mod peers;
 use crate::policy::{Lowered, Policy};
 use crate::state::{Age, Message, Why};
 use crate::tool::args::Object;
+use conclave_client::item::StateItem;
 use conclave_proto::body::Priority;
 use conclave_proto::channel_log::{Mode, Role, Visibility};
 use conclave_proto::id::{ChannelId, InviteId, LogId, MsgId, ServerId};
@@ -17,7 +18,7 @@ use conclave_proto::profile::Group;
 use conclave_proto::reject::Reject;
 use conclave_proto::time::UnixMs;
 pub use delivery::Delivery;
-pub use items::Items;
+pub use items::{Bid, Items, Put, Search};
 pub use peers::Peers;
 use std::pin::Pin;
 
@@ -33,6 +34,8 @@ pub enum Event {
     Changed,
     /// Something a person or agent should know; our own words.
     Notice(&'static str, String),
+    /// Another session wrote a state item, or took, renewed or released a claim.
+    State(Box<StateItem>),
     /// A whisper of this session lapsed, and its recipient never had it.
     Bounced {
         /// The message.

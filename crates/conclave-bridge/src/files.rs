@@ -1,18 +1,24 @@
 //! The policy's two files in a server's directory: `policy`, signed by the owner key, and `lowered`,
-//! what the agent took away. Both are replaced whole, by rename.
+//! what the agent took away. Beside them notes which host has which session, for its hooks. All are
+//! replaced whole, by rename.
 
 use crate::policy::{BadPolicy, Levels, Lowered, Policy};
 use conclave_proto::id::{Blob, ServerId};
 use conclave_proto::key::OwnerKey;
 use conclave_proto::limit::RECORD_BYTES_MAX;
+use conclave_proto::name::SessionPath;
 use conclave_proto::record::Record;
 use conclave_proto::time::UnixMs;
+use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 const POLICY: &str = "policy";
 const LOWERED: &str = "lowered";
+const HOSTS: &str = "hosts";
+/// The most notes of hosts that are read.
+const HOSTS_MAX: usize = 1_024;
 
 /// Reads what holds on a server. A policy that is absent or not valid counts as none: `notify`; the
 /// second value says why, where there is a file.
@@ -47,6 +53,54 @@ pub fn keep_lowered(dir: &Path, lowered: &Lowered) -> io::Result<()> {
 pub fn keep_policy(dir: &Path, policy: &Record) -> io::Result<()> {
     replace(dir, POLICY, policy.bytes())?;
     replace(dir, LOWERED, b"")
+}
+
+/// Which session a host's bridge has on a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostNote {
+    /// How the host names its session.
+    pub session_id: String,
+    /// The session's address on the server.
+    pub path: SessionPath,
+}
+
+/// Notes which session a host's bridge has on a server.
+///
+/// # Errors
+/// Those of the file system.
+pub fn keep_host(dir: &Path, path: &SessionPath, session_id: &str) -> io::Result<()> {
+    let dir = dir.join(HOSTS);
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(&dir)?;
+    let note = json!({"session_id": session_id, "path": path.to_string()});
+    replace(&dir, path.handle.as_str(), note.to_string().as_bytes())
+}
+
+/// Takes back what [`keep_host`] noted.
+pub fn forget_host(dir: &Path, path: &SessionPath) {
+    if let Err(error) = fs::remove_file(dir.join(HOSTS).join(path.handle.as_str())) {
+        tracing::debug!(%error, "no note of the host's session was taken back");
+    }
+}
+
+/// Returns what the bridges of a server noted; what cannot be read is left out.
+#[must_use]
+pub fn hosts(dir: &Path) -> Vec<HostNote> {
+    let Ok(files) = fs::read_dir(dir.join(HOSTS)) else {
+        return Vec::new();
+    };
+    let note = |file: fs::DirEntry| {
+        let note: Value = serde_json::from_slice(&read(&file.path()).ok()?).ok()?;
+        Some(HostNote {
+            session_id: note.get("session_id")?.as_str()?.to_owned(),
+            path: note.get("path")?.as_str()?.parse().ok()?,
+        })
+    };
+    let files = files.take(HOSTS_MAX).filter_map(Result::ok);
+    files.filter_map(note).collect()
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

@@ -2,6 +2,7 @@
 //! known, which the tasks in `watch` keep.
 
 mod delivery;
+mod host;
 mod items;
 mod moderate;
 mod notice;
@@ -296,6 +297,8 @@ impl Fabric for Remote {
             if site.marks.send(Mark::Flush(flush)).await.is_ok() && flushed.await.is_err() {
                 tracing::warn!("shown marks were lost: some messages may come again");
             }
+            site.release_claims().await;
+            site.forget_host();
             site.client.stop().await;
             Ok(())
         })

@@ -3,9 +3,12 @@
 //! It opens and dials nothing before the host is ready or calls a tool. Every call ends: with a result,
 //! a typed failure, or a time-out. Rules are in `state`, `policy`, `guard` and `tool`.
 
-mod find;
+mod changes;
+pub(crate) mod find;
 mod lapsed;
 
+use changes::Changes;
+pub(crate) use changes::{WATCHES_MAX, line, sender};
 pub(crate) use find::exact_name;
 use lapsed::Lapsed;
 
@@ -67,6 +70,7 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
         events: events_in,
         opening: Opening::Not,
         lapsed: Lapsed::default(),
+        changes: Changes::default(),
     };
     let (mut commands, closed) = (host.commands, host.closed);
     loop {
@@ -120,6 +124,7 @@ pub struct Session {
     events: mpsc::Sender<(HomeId, Event)>,
     opening: Opening,
     pub(crate) lapsed: Lapsed,
+    pub(crate) changes: Changes,
 }
 
 enum Opening {
@@ -317,6 +322,10 @@ impl Session {
                     tracing::warn!(word, text, "too many notices of this kind");
                 }
             }
+            Event::State(item) => {
+                self.changed(now, home, &item);
+                self.wake();
+            }
             Event::Bounced { id, peer, at } => self.bounced(now, id, &peer, at),
         }
     }
@@ -379,7 +388,7 @@ impl Session {
 
     fn wake(&mut self) {
         let now = self.now();
-        while self.state.unread() > 0 && !self.waits.is_empty() {
+        while (self.state.unread() > 0 || self.changes.is_due()) && !self.waits.is_empty() {
             let wait = self.waits.remove(0);
             wait.timer.abort();
             // Nobody reads the answer of a wait that was given up: the messages stay unread.

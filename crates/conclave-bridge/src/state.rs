@@ -4,6 +4,7 @@
 //! proves nothing (DECISIONS 25). Each message takes one path: a pending wait, else the host's channel,
 //! within a budget; what does not fit is announced once and waits. No I/O, no clock.
 
+mod item;
 mod message;
 mod unread;
 
@@ -15,6 +16,7 @@ use crate::trust::{Tier, assess};
 use conclave_proto::bytes::Builder;
 use conclave_proto::id::{LogId, MsgId};
 use conclave_proto::time::{Mono, Now};
+pub use item::Kept;
 pub use message::{Age, Home, HomeId, Message, Place, Thread, Why};
 use std::collections::{BTreeMap, VecDeque};
 pub use unread::UNREAD_MAX;

@@ -9,9 +9,12 @@ pub mod answer;
 pub mod args;
 pub mod budget;
 mod channels;
+mod claims;
 mod delivery;
+mod memory;
 mod messages;
 mod read;
+mod state;
 mod say;
 
 use crate::fabric::Later;
@@ -232,6 +235,9 @@ const TABLES: &[&[Tool]] = &[
     messages::TOOLS,
     read::TOOLS,
     delivery::TOOLS,
+    state::TOOLS,
+    claims::TOOLS,
+    memory::TOOLS,
     channels::TOOLS,
     admin::TOOLS,
 ];

@@ -23,6 +23,7 @@ pub mod onboard;
 mod outbox;
 pub mod owner;
 pub mod replica;
+pub mod repo;
 
 pub use client::{Client, Session};
 pub use conclave_proto::origin;

@@ -70,6 +70,7 @@ impl Site {
                     known.view.online = true;
                     known.view.path = Some(ready.path.clone());
                 });
+                self.keep_host(&ready.path);
                 self.look_soon();
                 return None;
             }
@@ -99,11 +100,8 @@ impl Site {
                 let place = self.place(notice.log);
                 Event::Notice(notice.kind.as_str(), notice::text(&notice, &place))
             }
-            Told::State(_)
-            | Told::Presence(_)
-            | Told::Standing { .. }
-            | Told::Enrol(_)
-            | Told::Delivery { .. } => {
+            Told::State(item) => Event::State(item),
+            Told::Presence(_) | Told::Standing { .. } | Told::Enrol(_) | Told::Delivery { .. } => {
                 return None;
             }
             Told::Bounced { id, peer, at } => Event::Bounced { id, peer, at },

@@ -88,7 +88,7 @@ fn check(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> 
 }
 
 fn wait(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
-    if session.state.unread() > 0 {
+    if session.state.unread() > 0 || session.changes.is_due() {
         return check(session, now, args);
     }
     let seconds = args
@@ -274,6 +274,7 @@ impl Session {
     /// Takes what is unread into an answer. What only a header is shown of stays unread.
     pub(crate) fn unread_answer(&mut self, now: Now, page: Page) -> Answer {
         let answer = self.lapsed.take_into(Answer::ok());
+        let answer = self.changes_into(now, answer);
         let Some(bytes) = page.bytes else {
             let frames = self.state.take_unread(now, page.max, ANSWER_BYTES_MAX / 2);
             let answer = answer.with("messages", frames.len());

@@ -6,6 +6,7 @@ mod cost;
 mod delivery;
 mod fabric_real;
 mod host;
+mod items;
 mod policy;
 mod render;
 mod resume;

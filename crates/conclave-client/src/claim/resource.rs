@@ -40,6 +40,9 @@ pub enum BadResource {
     /// The path leaves the repository.
     #[error("a path stays inside its repository, without `..`")]
     Outside,
+    /// A path that is in no repository.
+    #[error("this directory is in no git repository")]
+    NoRepo,
     /// A remote without a path.
     #[error("a repository path is written repo:<remote>//<path>")]
     Form,

@@ -1,0 +1,146 @@
+//! Tools for who works on what.
+
+use super::answer::{ANSWER_BYTES_MAX, Answer, Failure};
+use super::args::{Arg, Args, Kind, may, need};
+use super::state::writable;
+use super::{IN_CHANNEL, Set, Step, Tool};
+use crate::fabric::Bid;
+use crate::session::{Session, sender};
+use crate::state::Kept;
+use conclave_client::item::Claim;
+use conclave_proto::time::Now;
+
+const RESOURCE: Arg = need(
+    "resource",
+    Kind::Text,
+    "free text, or path:src/** for files of this repository",
+);
+const TTL: Arg = may("ttl_s", Kind::Number(86_400), "default 900");
+const NOTE: Arg = may("note", Kind::Text, "what you do with it");
+
+/// Tools for who works on what.
+pub(super) const TOOLS: &[Tool] = &[
+    Tool::new(
+        "claim",
+        Set::Claims,
+        "Reserve something, or files, before you work on it; others see that and keep off. Lapses by itself; ends with this session.",
+        &[RESOURCE, TTL, NOTE, IN_CHANNEL],
+        claim,
+    )
+    .emits(),
+    Tool::new(
+        "renew",
+        Set::Claims,
+        "Keep a claim of yours for longer.",
+        &[RESOURCE, TTL, NOTE, IN_CHANNEL],
+        renew,
+    )
+    .emits(),
+    Tool::new(
+        "release",
+        Set::Claims,
+        "Give a claim of yours back.",
+        &[RESOURCE, IN_CHANNEL],
+        release,
+    )
+    .emits(),
+    Tool::new(
+        "list_claims",
+        Set::Claims,
+        "List who has claimed what.",
+        &[IN_CHANNEL],
+        list,
+    ),
+];
+
+const TTL_S_DEFAULT: u64 = 900;
+
+fn bid(args: &Args) -> Bid {
+    Bid {
+        resource: args.needed("resource").to_owned(),
+        ttl_ms: args.number("ttl_s").unwrap_or(TTL_S_DEFAULT) * 1000,
+        note: args.text("note").map(str::to_owned),
+    }
+}
+
+fn claim(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
+    let found = writable(session, args)?;
+    let work = session
+        .fabric(found.home)?
+        .claim(found.channel.id, bid(args));
+    Ok(Step::later(work, |_, _, claim| held(&claim)))
+}
+
+fn renew(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
+    let found = writable(session, args)?;
+    let work = session
+        .fabric(found.home)?
+        .renew(found.channel.id, bid(args));
+    Ok(Step::later(work, |_, _, claim| held(&claim)))
+}
+
+/// What the agent named is its own words; the one form of it is made of them.
+fn held(claim: &Claim) -> Answer {
+    Answer::ok()
+        .with("resource", claim.resource.as_str())
+        .with("token", claim.token)
+        .with("left_s", claim.left_ms / 1000)
+}
+
+fn release(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
+    let found = writable(session, args)?;
+    let resource = args.needed("resource").to_owned();
+    let work = session
+        .fabric(found.home)?
+        .release(found.channel.id, resource);
+    Ok(Step::later(work, |_, _, ()| Answer::ok()))
+}
+
+fn list(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
+    let found = session.find_channel(args)?;
+    let work = session.fabric(found.home)?.claims(found.channel.id);
+    Ok(Step::later(
+        work,
+        move |session, now, mut claims: Vec<Claim>| {
+            claims.sort_by(|a, b| (&a.holder, &a.resource).cmp(&(&b.holder, &b.resource)));
+            let (mut frames, mut bytes) = (Vec::new(), 0);
+            for of_one in claims.chunk_by(|a, b| a.holder == b.holder) {
+                let Some(first) = of_one.first() else {
+                    continue;
+                };
+                let lines: Vec<String> = of_one.iter().map(line).collect();
+                let kept = Kept {
+                    home: found.home,
+                    place: session.place(found.home, found.channel.id),
+                    kind: "claim",
+                    from: first.holder.clone(),
+                    sender: sender(first.user, &first.facts, first.at),
+                    at: first.at,
+                    id: None,
+                    seq: None,
+                    text: lines.join("\n"),
+                };
+                let frame = session.state.show_kept(now, &kept).standalone();
+                bytes += frame.len();
+                if bytes > ANSWER_BYTES_MAX {
+                    break;
+                }
+                frames.push(frame);
+            }
+            Answer::ok().with("claims", claims.len()).frames(frames)
+        },
+    ))
+}
+
+/// Says what one claim is; its holder is the frame's.
+fn line(claim: &Claim) -> String {
+    let note = claim.note.as_deref().unwrap_or_default();
+    let note = note.replace(['\n', '\r'], " ");
+    let dash = if note.is_empty() { "" } else { " - " };
+    format!(
+        "token {}, {} s left: {}{dash}{note}",
+        claim.token,
+        claim.left_ms / 1000,
+        claim.resource
+    )
+}
