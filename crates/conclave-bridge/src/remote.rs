@@ -230,40 +230,29 @@ impl Fabric for Remote {
         let part = after.map_or(History::Last, History::After);
         self.later(move |site| async move {
             let messages = site.client.history(channel, part, count(max)).await?;
-            Ok(messages
-                .into_iter()
-                .map(|m| message(site.home, m))
-                .collect())
+            Ok(site.messages(messages).await)
         })
     }
 
     fn whispers(&self, peer: SessionPath, max: usize) -> Later<Vec<Message>> {
         self.later(move |site| async move {
             let messages = site.client.whispers(&peer, count(max)).await?;
-            Ok(messages
-                .into_iter()
-                .map(|m| message(site.home, m))
-                .collect())
+            Ok(site.messages(messages).await)
         })
     }
 
     fn message(&self, id: MsgId) -> Later<Option<Message>> {
         self.later(move |site| async move {
-            Ok(site
-                .client
-                .message(id)
-                .await?
-                .map(|m| message(site.home, m)))
+            let found = site.client.message(id).await?;
+            let found = found.into_iter().collect();
+            Ok(site.messages(found).await.pop())
         })
     }
 
     fn unshown(&self, max: usize) -> Later<Vec<Message>> {
         self.later(move |site| async move {
             let messages = site.client.unshown(count(max)).await?;
-            Ok(messages
-                .into_iter()
-                .map(|m| message(site.home, m))
-                .collect())
+            Ok(site.messages(messages).await)
         })
     }
 
@@ -362,6 +351,7 @@ fn message(home: HomeId, m: VerifiedMessage) -> Message {
         place,
         text: m.body.text.unwrap_or_default(),
         reply_to: m.body.reply_to,
+        question: None,
         root: m.body.root,
         hop: m.hop,
         human: m.human,

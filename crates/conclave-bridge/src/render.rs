@@ -14,6 +14,9 @@ use std::fmt::Write as _;
 /// How much of a body is shown at once, in bytes; the rest by `read_message`.
 pub const INLINE_BYTES_MAX: usize = 8 * 1024;
 
+/// How much of a question is shown with its answer, in characters.
+const QUESTION_CHARS_MAX: usize = 120;
+
 /// The longest attribute value, in bytes.
 const VALUE_BYTES_MAX: usize = 160;
 
@@ -42,7 +45,7 @@ macro_rules! keys {
 
 keys! {
     Kind = "kind", From = "from", FromKind = "from_kind", Channel = "channel", Server = "server",
-    Id = "msg_id", Seq = "seq", ReplyTo = "reply_to", Level = "level", Trust = "trust", Hop = "hop",
+    Id = "msg_id", Seq = "seq", ReplyTo = "reply_to", Answers = "answers", Level = "level", Trust = "trust", Hop = "hop",
     AgeS = "age_s", History = "history", Redelivered = "redelivered", Stripped = "stripped",
     Bytes = "bytes", Offset = "offset", Next = "next_offset", Missing = "missing", Notice = "notice",
 }
@@ -108,6 +111,26 @@ impl Frame {
 }
 
 impl Frame {
+    /// Says beside the frame's first line which question of ours it answers: the beginning of our own
+    /// words, fixed before the gutter was drawn.
+    #[must_use]
+    pub fn answering(mut self, question: &str) -> Self {
+        let words = sanitise::sanitise(question).text;
+        let words: String = words
+            .split_whitespace()
+            .flat_map(|word| [" ", word])
+            .flat_map(str::chars)
+            .take(QUESTION_CHARS_MAX + 1)
+            .collect();
+        let first = self.content.find('\n').unwrap_or(self.content.len());
+        let line = format!(
+            "\n[conclave {}] it answers your question:{words}",
+            self.gutter
+        );
+        self.content.insert_str(first, &line);
+        self
+    }
+
     /// Frames a notice of this program's own words: no level, no peer text.
     #[must_use]
     pub fn notice(text: &str, attributes: Attributes, seed: Seed) -> Self {

@@ -3,6 +3,7 @@
 //! It opens and dials nothing before the host is ready or calls a tool. Every call ends: with a result,
 //! a typed failure, or a time-out. Rules are in `state`, `policy`, `guard` and `tool`.
 
+mod ask;
 mod changes;
 pub(crate) mod find;
 mod lapsed;
@@ -19,6 +20,7 @@ use crate::state::{Age, Home, HomeId, Input, Output, State, UNREAD_MAX};
 use crate::tool::answer::{Answer, Failure};
 use crate::tool::{self, Page, Reply, Sets, Step, Work};
 use conclave_proto::channel_log::Role;
+use conclave_proto::id::MsgId;
 use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, Now, UnixMs};
@@ -65,6 +67,7 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
         tasks: JoinSet::new(),
         waits: Vec::new(),
         next_wait: 0,
+        asks: Vec::new(),
         pushes: host.pushes,
         opener,
         events: events_in,
@@ -119,6 +122,7 @@ pub struct Session {
     tasks: JoinSet<Done>,
     waits: Vec<Wait>,
     next_wait: u64,
+    asks: Vec<ask::Pending>,
     pushes: mpsc::Sender<Push>,
     opener: Opener,
     events: mpsc::Sender<(HomeId, Event)>,
@@ -147,6 +151,7 @@ enum Done {
     Opened(Result<Vec<Box<dyn Fabric>>, Reject>),
     Call(CancellationToken, oneshot::Sender<Reply>, Finish),
     WaitOver(u64),
+    AskOver(MsgId),
     Missed(HomeId, Result<Vec<crate::state::Message>, Reject>),
 }
 
@@ -212,6 +217,7 @@ impl Session {
             Err(failure) => self.answer(reply, Err(failure)),
             Ok(Step::Done(answer)) => self.answer(reply, Ok(answer)),
             Ok(Step::Later(work)) => self.spawn_call(work, gone, reply),
+            Ok(Step::Ask(question)) => self.asked(question, gone, reply),
             Ok(Step::Wait(timeout, page)) => self.wait(timeout, page, gone, reply),
         }
     }
@@ -269,6 +275,7 @@ impl Session {
                     self.answer(wait.reply, Ok(Answer::ok().with("messages", 0)));
                 }
             }
+            Done::AskOver(id) => self.ask_over(id),
             Done::Missed(home, missed) => match missed {
                 Ok(messages) => {
                     for message in messages {
@@ -373,6 +380,7 @@ impl Session {
                         tracing::warn!("the host was not told that the tools changed");
                     }
                 }
+                Output::Answered(id) => self.answered(id),
                 Output::Mark(home, log, id, why) => {
                     if let Some(fabric) = self.homes.get(home.0) {
                         fabric.mark(log, id, why);

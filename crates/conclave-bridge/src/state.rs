@@ -4,6 +4,7 @@
 //! proves nothing (DECISIONS 25). Each message takes one path: a pending wait, else the host's channel,
 //! within a budget; what does not fit is announced once and waits. No I/O, no clock.
 
+mod ask;
 mod item;
 mod message;
 mod unread;
@@ -60,6 +61,8 @@ pub enum Output {
     Wake,
     /// Remember that this message is not unread any more, and why.
     Mark(HomeId, LogId, MsgId, Why),
+    /// A question that a call waits for was answered.
+    Answered(MsgId),
     /// Tell the host that other tools are on offer.
     ToolsChanged,
 }
@@ -78,6 +81,8 @@ pub struct State {
     /// What was shown lately: the replica may not know it yet when it is asked for what was not.
     seen: Recent<(HomeId, MsgId), ()>,
     threads: Recent<MsgId, Thread>,
+    /// The questions that calls wait for.
+    asked: BTreeMap<MsgId, ask::Asked>,
     guard: Guard,
     pushes: Bucket,
     push_bytes: Bucket,
@@ -106,6 +111,7 @@ impl State {
             unread: Unread::default(),
             seen: Recent::default(),
             threads: Recent::default(),
+            asked: BTreeMap::new(),
             guard: Guard::new(now.mono),
             pushes: Bucket::full(PUSHES, now.mono),
             push_bytes: Bucket::full(PUSH_BYTES, now.mono),
@@ -285,7 +291,11 @@ impl State {
             true => attributes.with(Key::AgeS, age_ms / 1000),
             false => attributes,
         };
-        frame(&message.text, offset, level, attributes, self.draw())
+        let framed = frame(&message.text, offset, level, attributes, self.draw());
+        match &message.question {
+            Some(question) => framed.answering(question),
+            None => framed,
+        }
     }
 
     fn arrived(&mut self, now: Now, message: Message, age: Age) {
@@ -302,6 +312,12 @@ impl State {
                 self.push_notice("loop", "You and a peer exchanged 8 messages without content. Whispers to it are held for 10 minutes; say nothing more.");
             }
         }
+        if let Some((message, age)) = self.answers(message, age) {
+            self.keep_unread(now, message, age);
+        }
+    }
+
+    fn keep_unread(&mut self, now: Now, message: Message, age: Age) {
         if !self.unread.insert(message, age) {
             return;
         }

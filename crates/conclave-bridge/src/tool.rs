@@ -7,6 +7,7 @@
 mod admin;
 pub mod answer;
 pub mod args;
+mod ask;
 pub mod budget;
 mod channels;
 mod claims;
@@ -14,13 +15,14 @@ mod delivery;
 mod memory;
 mod messages;
 mod read;
-mod state;
 mod say;
+mod state;
 
 use crate::fabric::Later;
 use crate::session::{Finish, Session};
 use answer::{Answer, Failure};
 use args::{Arg, Args, Kind, Object, may, need};
+pub(crate) use ask::Question;
 use conclave_proto::time::Now;
 pub(crate) use read::Page;
 use std::pin::Pin;
@@ -234,6 +236,7 @@ impl Tool {
 const TABLES: &[&[Tool]] = &[
     messages::TOOLS,
     read::TOOLS,
+    ask::TOOLS,
     delivery::TOOLS,
     state::TOOLS,
     claims::TOOLS,
@@ -307,6 +310,8 @@ pub(crate) enum Step {
     Done(Answer),
     /// It waits for a server.
     Later(Work),
+    /// It waits for the answers of a question.
+    Ask(Question),
     /// It waits for messages: so long, then for at most so much.
     Wait(Duration, Page),
 }

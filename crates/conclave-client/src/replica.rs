@@ -12,6 +12,7 @@ pub mod keys;
 pub mod pin;
 pub mod receipt;
 pub mod search;
+mod step;
 
 use conclave_proto::id::{Blob, UserId};
 use conclave_proto::name::Name;

@@ -46,7 +46,11 @@ impl Site {
         sender: mpsc::Sender<(HomeId, Event)>,
     ) {
         while let Some(told) = events.recv().await {
-            if let Some(event) = self.event(told)
+            let mut event = self.event(told);
+            if let Some(Event::Message(message, _)) = &mut event {
+                self.find_question(message).await;
+            }
+            if let Some(event) = event
                 && sender.send((self.home, event)).await.is_err()
             {
                 return;

@@ -56,6 +56,8 @@ pub struct Message {
     pub text: String,
     /// What it answers.
     pub reply_to: Option<MsgId>,
+    /// The words of what it answers, if this session asked that and waits for answers.
+    pub question: Option<String>,
     /// The first message of its conversation.
     pub root: Option<MsgId>,
     /// Its causal depth.
@@ -129,6 +131,9 @@ impl State {
             .with(Key::Id, message.id)
             .with(Key::Seq, message.seq)
             .with_some(Key::ReplyTo, message.reply_to);
+        if message.question.is_some() {
+            attributes = attributes.with_some(Key::Answers, message.reply_to);
+        }
         if let Place::Channel(_, name) = &message.place {
             attributes = attributes.with(Key::Channel, name);
         }

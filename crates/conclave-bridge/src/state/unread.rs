@@ -68,6 +68,21 @@ impl Unread {
         }
     }
 
+    /// Takes out what answers a message.
+    pub(super) fn take_answers(&mut self, id: MsgId) -> Vec<(Message, Age)> {
+        let answers = self
+            .items
+            .extract_if(.., |_, item| item.message.reply_to == Some(id));
+        let answers: Vec<Item> = answers.map(|(_, item)| item).collect();
+        for item in &answers {
+            self.places.remove(&(item.message.home, item.message.id));
+        }
+        answers
+            .into_iter()
+            .map(|item| (item.message, item.age))
+            .collect()
+    }
+
     pub(super) fn find(&self, id: MsgId) -> Option<&Message> {
         self.items
             .values()

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod ask;
 mod cost;
 mod delivery;
 mod fabric_real;

@@ -62,6 +62,7 @@ pub(crate) fn message(n: u8, text: &str) -> Message {
         place: Place::Channel(OPS, "ops".into()),
         text: text.into(),
         reply_to: None,
+        question: None,
         root: None,
         hop: 0,
         human: false,

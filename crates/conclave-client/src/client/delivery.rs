@@ -78,6 +78,16 @@ impl Client {
         Ok(self.replica().proven().await?)
     }
 
+    /// Returns the words of a question that this session asked, if it waits for answers that name it.
+    /// Asks nobody, not even the session's task.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn question(&self, id: MsgId) -> Result<Option<String>, ClientError> {
+        let handle = self.info.handle.clone();
+        Ok(self.replica().question(handle, id).await?)
+    }
+
     /// Asks how far a log was read. Who may not be whispered to any more is not asked about.
     async fn look_at(&self, log: LogId) -> Result<(), ClientError> {
         match self.request(Op::Cursors(CursorsOf { log })).await {

@@ -3,10 +3,11 @@
 //! Each step is set by evidence only, and never back: the server's word that it has a message, a
 //! recipient's confirmed cursor, a recipient's own signed word. See `receipt.rs` for the other side.
 
-use super::{Replica, ReplicaError, int, uint};
+pub use super::step::Step;
+use super::{Replica, ReplicaError, blob, int, uint};
 use crate::book::Verified;
 use crate::outbox::Draft;
-use conclave_proto::body::Fate;
+use conclave_proto::body::{Body, Fate};
 use conclave_proto::entry::Route;
 use conclave_proto::frame::reply::{Appended, Cursors};
 use conclave_proto::id::{LogId, MsgId};
@@ -31,96 +32,6 @@ pub(crate) struct Sent {
     pub(crate) sender: String,
     /// Who is to get it, without the sender; none: nobody is followed up.
     pub(crate) peers: Vec<SessionPath>,
-}
-
-/// What became of a message for one recipient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Step {
-    /// It waits in this machine's outbox.
-    Queued,
-    /// The server has it on its disk.
-    Stored,
-    /// It is in the replica of the recipient's machine.
-    Offered,
-    /// The server does not keep it any more, and the recipient never had it.
-    Expired,
-    /// The server did not take it.
-    Refused,
-    /// The recipient's human muted the sender or the place.
-    Blocked,
-    /// The recipient's model has it.
-    InContext,
-    /// The recipient answered it.
-    Answered,
-}
-
-impl Step {
-    const ALL: [Self; 8] = [
-        Self::Queued,
-        Self::Stored,
-        Self::Offered,
-        Self::Expired,
-        Self::Refused,
-        Self::Blocked,
-        Self::InContext,
-        Self::Answered,
-    ];
-
-    /// Returns the word for it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Stored => "stored",
-            Self::Offered => "offered",
-            Self::Expired => "expired",
-            Self::Refused => "refused",
-            Self::Blocked => "blocked",
-            Self::InContext => "in_context",
-            Self::Answered => "answered",
-        }
-    }
-
-    /// Returns its number in the replica; the schema knows these, too.
-    pub(crate) const fn number(self) -> u8 {
-        match self {
-            Self::Queued => 0,
-            Self::Stored => 1,
-            Self::Offered => 2,
-            Self::Expired => 3,
-            Self::Refused => 4,
-            Self::Blocked => 5,
-            Self::InContext => 6,
-            Self::Answered => 7,
-        }
-    }
-
-    /// Reads a number of the replica.
-    #[must_use]
-    pub fn of(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|step| step.number() == number)
-    }
-
-    /// Returns whether evidence of `next` moves a message on from here. What the recipient itself says
-    /// counts most: a cursor may pass a message that expired, and a receipt may come first.
-    #[must_use]
-    pub const fn leads_to(self, next: Self) -> bool {
-        match next {
-            Self::Queued => false,
-            Self::Stored => matches!(self, Self::Queued | Self::Refused),
-            Self::Offered | Self::Expired => matches!(self, Self::Queued | Self::Stored),
-            Self::Refused => matches!(self, Self::Queued),
-            Self::Blocked => !matches!(self, Self::Blocked | Self::InContext | Self::Answered),
-            Self::InContext => !matches!(self, Self::InContext | Self::Answered),
-            Self::Answered => !matches!(self, Self::Answered),
-        }
-    }
-
-    /// Returns whether only the recipient's own word can move it on from here.
-    #[must_use]
-    pub const fn is_settled(self) -> bool {
-        !matches!(self, Self::Queued | Self::Stored)
-    }
 }
 
 /// What became of a message for one recipient, and since when, by the server's clock where it tells.
@@ -387,6 +298,31 @@ impl Replica {
                 Ok(peer.zip(Some(UnixMs(uint(r.get(1)?)))))
             })?;
             found.filter_map(Result::transpose).collect()
+        })
+        .await
+    }
+
+    /// Returns the words of a question that a handle asked.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub(crate) async fn question(
+        &self,
+        handle: Name,
+        id: MsgId,
+    ) -> Result<Option<String>, ReplicaError> {
+        self.call(move |db| {
+            let body: Option<Vec<u8>> = db
+                .prepare_cached(
+                    "SELECT m.body FROM sent s JOIN message m ON m.log = s.log AND m.id = s.id
+                     WHERE s.id = ?1 AND s.handle = ?2 LIMIT 1",
+                )?
+                .query_row(params![id.as_bytes(), handle.as_str()], |r| r.get(0))
+                .optional()?;
+            let body = body.and_then(|body| Body::parse(&blob(body)).ok());
+            Ok(body
+                .filter(|body| body.expects_reply)
+                .and_then(|body| body.text))
         })
         .await
     }
