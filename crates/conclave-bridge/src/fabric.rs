@@ -6,6 +6,7 @@ mod delivery;
 mod items;
 mod peers;
 
+use crate::labels::Labels;
 use crate::policy::{Lowered, Policy};
 use crate::state::{Age, Message, Why};
 use crate::tool::args::Object;
@@ -19,7 +20,7 @@ use conclave_proto::reject::Reject;
 use conclave_proto::time::UnixMs;
 pub use delivery::Delivery;
 pub use items::{Bid, Items, Put, Search};
-pub use peers::Peers;
+pub use peers::{PeerInfo, Peers};
 use std::pin::Pin;
 
 /// A result that takes its time. It holds no reference to what made it.
@@ -90,6 +91,8 @@ pub struct ServerView {
     pub policy: Policy,
     /// What the agent lowered.
     pub lowered: Lowered,
+    /// What this session says of itself.
+    pub labels: Labels,
     /// The channels the user is a member of.
     pub channels: Vec<ChannelView>,
 }

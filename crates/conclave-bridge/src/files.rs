@@ -103,14 +103,14 @@ pub fn hosts(dir: &Path) -> Vec<HostNote> {
     files.filter_map(note).collect()
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let max = 8 * RECORD_BYTES_MAX as u64;
     File::open(path)?.take(max).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let next = dir.join(format!(".{name}.{}", std::process::id()));
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);

@@ -9,6 +9,7 @@
 pub mod fabric;
 pub mod files;
 pub mod guard;
+pub mod labels;
 pub mod mcp;
 pub mod open;
 pub mod policy;

@@ -2,7 +2,7 @@
 //! server. One server under two URLs is one server: its key says so.
 
 use crate::fabric::{Event, Fabric};
-use crate::remote::{Parts, Remote};
+use crate::remote::{Given, Parts, Remote};
 use crate::session::{Opener, Setup};
 use crate::state::HomeId;
 use crate::tool::Sets;
@@ -37,6 +37,8 @@ pub struct BridgeConfig {
     pub agent: String,
     /// The toolsets on offer.
     pub sets: Sets,
+    /// What the session is, and the groups it carries in its home channel.
+    pub given: Given,
 }
 
 impl BridgeConfig {
@@ -116,6 +118,7 @@ impl BridgeConfig {
             name: name(profile),
             files: home.clone(),
             channels: self.channels.clone(),
+            given: self.given.clone(),
         })
     }
 

@@ -12,6 +12,7 @@ mod watch;
 
 use crate::fabric::{ChannelView, Draft, Event, Fabric, Later, PeerView, Sent, ServerView};
 use crate::files;
+use crate::labels::{Change, Labels};
 use crate::policy::{Lowered, Policy};
 use crate::state::{HomeId, Message, Place, UNREAD_MAX, Why};
 use crate::tool::args::Object;
@@ -27,6 +28,7 @@ use conclave_proto::id::{ChannelId, LogId, MsgId};
 use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
+pub use peers::Given;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +65,8 @@ pub struct Parts {
     pub files: Home,
     /// The channels to follow; empty: every channel the user is a member of.
     pub channels: Vec<Name>,
+    /// What the user gave the session at its start.
+    pub given: Given,
 }
 
 /// What the tasks of a server share.
@@ -71,6 +75,7 @@ struct Site {
     home: HomeId,
     client: Client,
     files: Home,
+    handle: Name,
     known: Arc<Shared<Known>>,
     wanted: Arc<[Name]>,
     looks: mpsc::Sender<()>,
@@ -83,6 +88,10 @@ struct Known {
     view: ServerView,
     /// Channels that this session left, or was taken off: not followed again unless asked for.
     left: BTreeSet<ChannelId>,
+    /// What the user gave at the start, until the channel it is for is known.
+    given: Option<Given>,
+    /// Where this session said something of itself.
+    said: BTreeSet<ChannelId>,
 }
 
 /// Something for the task that keeps shown marks, in order.
@@ -106,26 +115,39 @@ impl Remote {
             online: false,
             policy: Policy::absent(id, UnixMs(0)),
             lowered: Lowered::default(),
+            labels: Labels::default(),
             channels: Vec::new(),
         };
-        let left = BTreeSet::new();
+        let known = Known {
+            view,
+            left: BTreeSet::new(),
+            given: Some(parts.given),
+            said: BTreeSet::new(),
+        };
         let (looks, looked) = mpsc::channel(1);
         let (marks, marked) = mpsc::channel(2 * UNREAD_MAX);
         let site = Site {
             home: parts.home,
             client: parts.client,
             files: parts.files,
-            known: Arc::new(Shared::new(Known { view, left })),
+            handle: parts.claim.handle.clone(),
+            known: Arc::new(Shared::new(known)),
             wanted: parts.channels.into(),
             looks,
             marks,
         };
         site.look().await;
+        if let Err(error) = site.change_labels(Change::Started) {
+            tracing::warn!(%error, "the labels are as the last session left them");
+        }
+        site.take_given();
         let ended = CancellationToken::new();
         let (settle, settled) = oneshot::channel();
         tokio::spawn(watch::keep_marks(site.client.clone(), marked));
         let watcher = site.clone().watch(looked, sender.clone(), settle);
         tokio::spawn(ended.clone().run_until_cancelled_owned(watcher));
+        let labels = site.clone().watch_labels(sender.clone());
+        tokio::spawn(ended.clone().run_until_cancelled_owned(labels));
         let pump = site.clone().pump(parts.events, sender);
         tokio::spawn(ended.clone().run_until_cancelled_owned(pump));
         if tokio::time::timeout(FIRST_LOOK, settled).await.is_err() {
@@ -299,6 +321,7 @@ impl Site {
     async fn follow(&self, channel: ChannelId) -> Result<(), ClientError> {
         self.client.follow(channel).await?;
         self.set_followed(channel, true);
+        self.publish().await;
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! at `converse` nothing can be sent; moderation is for admins. No tool raises a level, approves a tool call, or takes a sender,
 //! an owner key or an enrolment: those are the human's, at the command line.
 
+mod address;
 mod admin;
 pub mod answer;
 pub mod args;
@@ -14,6 +15,7 @@ mod claims;
 mod delivery;
 mod memory;
 mod messages;
+mod peers;
 mod read;
 mod say;
 mod state;
@@ -234,7 +236,9 @@ impl Tool {
 
 /// The tables, one a file.
 const TABLES: &[&[Tool]] = &[
+    peers::SENDING,
     messages::TOOLS,
+    peers::TOOLS,
     read::TOOLS,
     ask::TOOLS,
     delivery::TOOLS,

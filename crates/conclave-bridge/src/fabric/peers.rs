@@ -1,4 +1,37 @@
 //! What a session needs of a server to know its peers: who is there, and what they say of themselves.
 
+use super::Later;
+use crate::labels::{Change, Labels};
+use crate::trust::Sender;
+use conclave_proto::id::ChannelId;
+use conclave_proto::name::SessionPath;
+use conclave_proto::profile::Profile;
+use conclave_proto::reject::Reject;
+use conclave_proto::time::UnixMs;
+
+/// A session in a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Its address.
+    pub path: SessionPath,
+    /// Whether it is connected now; else it was a moment ago.
+    pub online: bool,
+    /// When it came.
+    pub since: UnixMs,
+    /// Program and version, in its own words.
+    pub agent: String,
+    /// What is known of its user.
+    pub sender: Sender,
+    /// What it says of itself.
+    pub profile: Option<Profile>,
+    /// When it last proved that its model has something of this session.
+    pub proven: Option<UnixMs>,
+}
+
 /// See the module.
-pub trait Peers: Send {}
+pub trait Peers: Send {
+    /// Lists the sessions of a channel, this one among them, asked fresh.
+    fn roster(&self, channel: ChannelId) -> Later<Vec<PeerInfo>>;
+    /// Changes what this session says of itself, keeps it, and has it said.
+    fn change_labels(&self, change: Change) -> Result<Labels, Reject>;
+}

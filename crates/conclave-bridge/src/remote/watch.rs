@@ -5,7 +5,6 @@ use super::{Mark, Site, channel_view, known_view, message, notice};
 use crate::fabric::{ChannelView, Event};
 use crate::files;
 use crate::policy::Levels;
-use crate::session::exact_name;
 use crate::state::{Age, HomeId, Why};
 use conclave_client::client::Client;
 use conclave_client::error::ClientError;
@@ -265,12 +264,12 @@ impl Site {
                 Err(error) => tracing::warn!(channel = %channel.id, %error, "not followed"),
             }
         }
+        self.take_given();
+        self.publish().await;
     }
 
     fn wants(&self, channel: &ChannelView) -> bool {
-        let named = |name: &conclave_proto::name::Name| {
-            channel.name == *name || exact_name(channel) == name.as_str()
-        };
+        let named = |name| channel.is_called(name);
         self.wanted.is_empty() || self.wanted.iter().any(named)
     }
 }

@@ -101,6 +101,13 @@ impl Session {
     }
 }
 
+impl ChannelView {
+    /// Returns whether a name is this channel's, short or exact.
+    pub(crate) fn is_called(&self, name: &conclave_proto::name::Name) -> bool {
+        is_named(self, name.as_str())
+    }
+}
+
 fn is_named(channel: &ChannelView, wanted: &str) -> bool {
     channel.name.as_str() == wanted || exact_name(channel) == wanted
 }

@@ -2,6 +2,7 @@
 
 use crate::wire::{TIMEOUT, Wire};
 use conclave_bridge::policy::Policy;
+use conclave_bridge::remote::Given;
 use conclave_bridge::tool::Sets;
 use conclave_bridge::{BridgeConfig, StartError, files, run_with};
 use conclave_client::client::{Client, Session};
@@ -15,6 +16,7 @@ use conclave_server::config::{Registration, Span};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
 use std::path::PathBuf;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -68,6 +70,18 @@ impl Town {
     pub(crate) async fn down(&mut self) {
         let running = self.running.take().unwrap();
         running.shutdown().await.unwrap();
+    }
+
+    /// Returns whether any file of the server holds a text.
+    pub(crate) fn stores(&self, text: &str) -> bool {
+        let files = std::fs::read_dir(self.dir.path().join("data")).unwrap();
+        let holds = |path: PathBuf| {
+            let bytes = std::fs::read(path).unwrap_or_default();
+            bytes
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+        };
+        files.map(|file| file.unwrap().path()).any(holds)
     }
 
     pub(crate) fn origin(&self) -> Origin {
@@ -135,6 +149,16 @@ impl Person {
     }
 
     pub(crate) async fn bridge_at(&self, handle: &str, servers: &[String]) -> Bridge {
+        self.bridge_given(handle, servers, Given::default()).await
+    }
+
+    /// A bridge that was given a role and groups.
+    pub(crate) async fn bridge_given(
+        &self,
+        handle: &str,
+        servers: &[String],
+        given: Given,
+    ) -> Bridge {
         let config = BridgeConfig {
             home: self.dir.path().join("home"),
             servers: servers.to_vec(),
@@ -143,6 +167,7 @@ impl Person {
             pinned: false,
             agent: "test".into(),
             sets: Sets::default(),
+            given,
         };
         let (mut wire, input, output) = Wire::new();
         let closed = CancellationToken::new();

@@ -6,6 +6,7 @@ mod peers;
 
 use crate::wire::{TIMEOUT, Wire};
 use conclave_bridge::fabric::*;
+use conclave_bridge::labels::Labels;
 use conclave_bridge::mcp;
 use conclave_bridge::policy::{Level, Lowered, Policy, Scope};
 use conclave_bridge::session;
@@ -15,6 +16,7 @@ use conclave_bridge::trust::Sender;
 use conclave_proto::channel_log::{Mode, Role, Visibility};
 use conclave_proto::id::{ChannelId, LogId, MailboxId, MsgId, ServerId, UserId};
 use conclave_proto::name::{Name, SessionPath};
+use conclave_proto::profile::Profile;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
 use std::ops::{Deref, DerefMut};
@@ -86,6 +88,8 @@ pub(crate) struct World {
     pub(crate) keys_pending: bool,
     pub(crate) unshown: Vec<Message>,
     pub(crate) shown: Vec<MsgId>,
+    /// Who is in every channel, and what they say of themselves.
+    pub(crate) peers: Vec<(String, Profile)>,
     pub(crate) sent: Vec<Draft>,
     pub(crate) acts: Vec<Act>,
     pub(crate) refuse: Option<Reject>,
@@ -105,12 +109,14 @@ pub(crate) fn world() -> World {
             online: true,
             policy: Policy::first(server, UnixMs(1)),
             lowered: Lowered::default(),
+            labels: Labels::default(),
             channels: vec![channel(OPS, "ops")],
         },
         history: Vec::new(),
         keys_pending: false,
         unshown: Vec::new(),
         shown: Vec::new(),
+        peers: Vec::new(),
         sent: Vec::new(),
         acts: Vec::new(),
         refuse: None,

@@ -12,7 +12,7 @@ use conclave_proto::entry::Envelope;
 use conclave_proto::frame::op::ProfilesOf;
 use conclave_proto::frame::reply::{ProfileOf, SessionInfo};
 use conclave_proto::frame::{Op, Reply};
-use conclave_proto::id::ChannelId;
+use conclave_proto::id::{ChannelId, UserId};
 use conclave_proto::name::SessionPath;
 use conclave_proto::profile::Profile;
 use conclave_proto::reject::{Code, Reject};
@@ -26,6 +26,8 @@ const NEEDS_MAX: usize = 64;
 /// A session in a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
+    /// Whose it is: a member.
+    pub user: UserId,
     /// What the server says of it.
     pub session: SessionInfo,
     /// What it says of itself, if it does and that is its own word.
@@ -69,6 +71,7 @@ impl Client {
                 let facts = core.facts(Some(&channel), user, &session.path);
                 let profile = profiles.remove(&session.path);
                 Some(Peer {
+                    user: *user,
                     session,
                     profile,
                     facts,

@@ -4,8 +4,10 @@ use super::Context;
 use super::open::AGENT;
 use crate::error::{CliError, chain};
 use conclave_bridge::BridgeConfig;
+use conclave_bridge::remote::Given;
 use conclave_bridge::tool::Sets;
 use conclave_proto::name::Name;
+use conclave_proto::profile::Label;
 
 /// Arguments of `bridge`.
 #[derive(Debug, clap::Args)]
@@ -19,6 +21,12 @@ pub(crate) struct Args {
     /// Follow this channel only, the first is home; repeatable [default: every joined channel]
     #[arg(long, value_name = "CHANNEL")]
     channel: Vec<String>,
+    /// Say that the session is this: dev, reviewer
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
+    /// Carry these groups in the home channel, with commas: eng/backend:lead,reviewers
+    #[arg(long, value_name = "GROUPS", value_delimiter = ',')]
+    groups: Vec<String>,
     /// Offer these toolsets: core, groups, state, memory, claims, seed, admin, with commas
     #[arg(long, value_name = "SETS", default_value = "all")]
     tools: Sets,
@@ -33,6 +41,10 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
         .iter()
         .map(name)
         .collect::<Result<Vec<_>, _>>()?;
+    let role = args.role.as_deref().map(Name::new).transpose()?;
+    let label = |text: &String| text.parse::<Label>();
+    let groups = args.groups.iter().map(label).collect::<Result<Vec<_>, _>>();
+    let groups = groups.map_err(|e| CliError::usage(e.to_string()))?;
     let config = BridgeConfig {
         home: cx.config_dir()?,
         servers: args.server,
@@ -41,13 +53,14 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
         agent: AGENT.to_owned(),
         channels,
         sets: args.tools,
+        given: Given { role, groups },
     };
     let ended = conclave_bridge::run(config).await;
     ended.map_err(|e| CliError::local(chain(&e)))
 }
 
 /// What a session is called that was given no name: its directory.
-fn directory() -> Name {
+pub(super) fn directory() -> Name {
     let dir = std::env::current_dir().unwrap_or_default();
     Name::slug(&dir.file_name().unwrap_or_default().to_string_lossy())
 }
