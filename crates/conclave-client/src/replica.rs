@@ -9,6 +9,7 @@ pub mod feed;
 pub mod history;
 pub mod items;
 pub mod keys;
+pub mod peek;
 pub mod pin;
 pub mod receipt;
 pub mod search;

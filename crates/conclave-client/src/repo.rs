@@ -8,6 +8,9 @@ use std::path::{Component, Path, PathBuf};
 /// The most of a configuration file that is read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
+/// How a path is named that is seen from a directory.
+const PATH: &str = "path:";
+
 /// A repository on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repo {
@@ -60,6 +63,21 @@ impl Repo {
         let below = full.strip_prefix(&self.root);
         let below = below.map_err(|_| BadResource::Outside)?;
         Resource::path(&self.remote, &below.to_string_lossy())
+    }
+}
+
+/// Reads a resource as somebody wrote it in `dir`: `path:` and a path or pattern as seen from there is one
+/// of the repository.
+///
+/// # Errors
+/// [`BadResource`].
+pub fn resource(dir: &Path, text: &str) -> Result<Resource, BadResource> {
+    match text.trim().strip_prefix(PATH) {
+        None => Resource::parse(text),
+        Some(path) => {
+            let repo = Repo::find(dir).ok_or(BadResource::NoRepo)?;
+            repo.resource(dir, path.trim())
+        }
     }
 }
 

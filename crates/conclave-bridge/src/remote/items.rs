@@ -2,17 +2,15 @@
 
 use super::{Remote, Site, message};
 use crate::fabric::{Bid, Items, Later, Put, Search};
-use conclave_client::claim::{BadResource, Resource};
+use conclave_client::claim::BadResource;
 use conclave_client::client::claim::Whose;
 use conclave_client::item::{Claim, ClaimError, Memory, Recall, StateItem, Written};
-use conclave_client::repo::Repo;
+use conclave_client::repo;
 use conclave_proto::id::{ChannelId, MsgId};
 use std::time::Duration;
 
 /// How long giving back all claims may take when the session ends; what is left lapses.
 const RELEASING: Duration = Duration::from_millis(50);
-/// How a path is named that is seen from this process's directory.
-const PATH: &str = "path:";
 
 impl Remote {
     /// Runs calls about claims on a clone of what is shared.
@@ -119,13 +117,8 @@ impl Site {
     }
 }
 
-/// Returns a resource in its one form; a path as seen from this process's directory is one of its
-/// repository.
-fn named(resource: &str) -> Result<String, BadResource> {
-    let Some(path) = resource.strip_prefix(PATH) else {
-        return Resource::parse(resource).map(|resource| resource.to_string());
-    };
+/// Returns a resource in its one form; a path is seen from this process's directory.
+fn named(text: &str) -> Result<String, BadResource> {
     let dir = std::env::current_dir().map_err(|_| BadResource::Outside)?;
-    let repo = Repo::find(&dir).ok_or(BadResource::NoRepo)?;
-    Ok(repo.resource(&dir, path.trim())?.to_string())
+    repo::resource(&dir, text).map(|resource| resource.to_string())
 }

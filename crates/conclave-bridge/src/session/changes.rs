@@ -113,11 +113,9 @@ impl Session {
     /// Returns a channel with its name.
     pub(crate) fn place(&self, home: HomeId, channel: ChannelId) -> Place {
         let view = self.view(home);
-        let channels = view.iter().flat_map(|view| &view.channels);
-        let named = channels
-            .filter(|known| known.id == channel)
-            .map(|known| known.name.to_string());
-        let name = named.last().unwrap_or_else(|| channel.to_string());
+        let mut channels = view.iter().flat_map(|view| &view.channels);
+        let known = channels.find(|known| known.id == channel);
+        let name = known.map_or_else(|| channel.to_string(), |known| known.name.to_string());
         Place::Channel(channel, name)
     }
 

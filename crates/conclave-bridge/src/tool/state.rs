@@ -134,14 +134,14 @@ fn list(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
             // One frame a writer: what it says is within its own.
             items.sort_by(|a, b| (&a.sender, &a.key).cmp(&(&b.sender, &b.key)));
             let (mut frames, mut bytes, mut shown) = (Vec::new(), 0, 0);
-            for (of, text) in by_writer(&items) {
+            for (of, text, of_one) in by_writer(&items) {
                 let frame = session.kept_state(found.home, of, text);
                 let frame = session.state.show_kept(now, &frame).standalone();
                 bytes += frame.len();
                 if bytes > ANSWER_BYTES_MAX {
                     break;
                 }
-                shown += frame.matches("version ").count().min(items.len());
+                shown += of_one;
                 frames.push(frame);
             }
             let answer = Answer::ok().with("items", items.len());
@@ -155,8 +155,8 @@ fn list(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
 }
 
 /// Joins the items of each writer, as many as a frame shows whole.
-fn by_writer(items: &[StateItem]) -> Vec<(&StateItem, String)> {
-    let mut frames: Vec<(&StateItem, String)> = Vec::new();
+fn by_writer(items: &[StateItem]) -> Vec<(&StateItem, String, usize)> {
+    let mut frames: Vec<(&StateItem, String, usize)> = Vec::new();
     for item in items {
         let text = line(item);
         let cut = text.floor_char_boundary(LISTED_BYTES_MAX.min(text.len()));
@@ -165,13 +165,14 @@ fn by_writer(items: &[StateItem]) -> Vec<(&StateItem, String)> {
         let text = format!("version {}: {text}{more}", item.version);
         let same = |last: &SessionPath| *last == item.sender;
         match frames.last_mut() {
-            Some((of, all))
+            Some((of, all, count))
                 if same(&of.sender) && all.len() + text.len() < crate::render::INLINE_BYTES_MAX =>
             {
                 all.push('\n');
                 all.push_str(&text);
+                *count += 1;
             }
-            _ => frames.push((item, text)),
+            _ => frames.push((item, text, 1)),
         }
     }
     frames

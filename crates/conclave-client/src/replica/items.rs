@@ -198,10 +198,10 @@ pub(super) fn mark(db: &Connection, log: LogId, seq: u64) -> Result<(), rusqlite
     .map(drop)
 }
 
-const CLAIM: &str = "resource, holder, user, token, version, at, ttl_ms, note";
+pub(super) const CLAIM: &str = "resource, holder, user, token, version, at, ttl_ms, note";
 const STATE: &str = "seq, at, sender, user, key, value";
 
-fn standing(r: &Row<'_>) -> Result<Standing, rusqlite::Error> {
+pub(super) fn standing(r: &Row<'_>) -> Result<Standing, rusqlite::Error> {
     Ok(Standing {
         resource: r.get(0)?,
         holder: r.get(1)?,
