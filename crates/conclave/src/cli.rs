@@ -5,6 +5,7 @@
 
 mod acl;
 mod admin;
+mod ask;
 mod audit;
 mod ban;
 mod bridge;
@@ -18,6 +19,7 @@ mod leave;
 mod list;
 mod machine;
 mod man;
+mod message;
 mod open;
 mod owner;
 mod perm;
@@ -128,6 +130,10 @@ enum Command {
     Status,
     /// Send a message to a channel, or whisper to a session
     Send(send::Args),
+    /// Ask a session or group, and print the answers that come in time
+    Ask(ask::Args),
+    /// Show what became of a message that this machine sent
+    Message(message::Args),
     /// Print the messages of a channel
     Tail(tail::Args),
     /// Print or install the guide for agents
@@ -245,6 +251,8 @@ fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
         Command::List(args) => block_on(list::run(cx, args)),
         Command::Status => block_on(status::run(cx)),
         Command::Send(args) => block_on(send::run(cx, args)),
+        Command::Ask(args) => block_on(ask::run(cx, args)),
+        Command::Message(args) => block_on(message::run(cx, args)),
         Command::Tail(args) => block_on(tail::run(cx, args)),
         Command::Skill(args) => skill::run(cx, &args),
         Command::Audit(command) => block_on(audit::run(cx, command)),

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod accounts;
+mod asking;
 mod bridges;
 mod demo;
 mod help;
