@@ -10,8 +10,15 @@ mod audit;
 mod ban;
 mod bridge;
 mod channel;
+mod claim;
 mod completions;
+mod forget;
+mod guard;
+mod held;
+mod history;
+mod hook;
 mod invite;
+mod item;
 mod join;
 mod key;
 mod kick;
@@ -23,13 +30,16 @@ mod message;
 mod open;
 mod owner;
 mod perm;
+mod recall;
 #[cfg(test)]
 mod reference;
 mod register;
+mod remember;
 mod send;
 mod serve;
 mod server;
 mod skill;
+mod state;
 mod status;
 mod tail;
 mod up;
@@ -136,6 +146,24 @@ enum Command {
     Message(message::Args),
     /// Print the messages of a channel
     Tail(tail::Args),
+    /// Search what was said, or print the newest of a channel
+    History(history::Args),
+    /// Read and write shared facts of a channel
+    #[command(subcommand)]
+    State(state::Command),
+    /// Reserve things and files, and see who has
+    #[command(subcommand)]
+    Claim(claim::Command),
+    /// Keep something for every member of a channel to find later
+    Remember(remember::Args),
+    /// Search what members of a channel kept
+    Recall(recall::Args),
+    /// Take back what was kept
+    Forget(forget::Args),
+    /// Answer Claude Code's PreToolUse hook: warn of edits of what others have claimed, or deny them
+    Hook(hook::Args),
+    /// Refuse a commit of files that others have claimed; for a pre-commit hook
+    Guard(guard::Args),
     /// Print or install the guide for agents
     Skill(skill::Args),
     /// Check the server's audit log
@@ -254,6 +282,17 @@ fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
         Command::Ask(args) => block_on(ask::run(cx, args)),
         Command::Message(args) => block_on(message::run(cx, args)),
         Command::Tail(args) => block_on(tail::run(cx, args)),
+        Command::History(args) => block_on(history::run(cx, args)),
+        Command::State(command) => block_on(state::run(cx, command)),
+        Command::Claim(command) => block_on(claim::run(cx, command)),
+        Command::Remember(args) => block_on(remember::run(cx, args)),
+        Command::Recall(args) => block_on(recall::run(cx, args)),
+        Command::Forget(args) => block_on(forget::run(cx, args)),
+        Command::Hook(args) => {
+            hook::run(cx, &args);
+            Ok(())
+        }
+        Command::Guard(args) => guard::run(cx, &args),
         Command::Skill(args) => skill::run(cx, &args),
         Command::Audit(command) => block_on(audit::run(cx, command)),
         Command::Completions(args) => completions::run(cx, &args),

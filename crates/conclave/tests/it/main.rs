@@ -5,8 +5,10 @@
 mod accounts;
 mod asking;
 mod bridges;
+mod claims;
 mod demo;
 mod help;
+mod items;
 mod machines;
 mod members;
 mod offline;

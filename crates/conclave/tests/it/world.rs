@@ -97,7 +97,7 @@ impl Home {
     }
 }
 
-fn outcome(output: std::process::Output) -> Outcome {
+pub(crate) fn outcome(output: std::process::Output) -> Outcome {
     Outcome {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -269,7 +269,10 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn start(home: &Home, handle: &str) -> Self {
-        let mut command = home.command(&["bridge", "--as", handle]);
+        Self::run(home.command(&["bridge", "--as", handle]))
+    }
+
+    pub(crate) fn run(mut command: Command) -> Self {
         command.stdin(Stdio::piped());
         let (bridge, stdin) = Background::start(command);
         let mut session = Self {
