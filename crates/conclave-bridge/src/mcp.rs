@@ -185,7 +185,9 @@ impl ServerHandler for Handler {
             Err(_) => Offer::default(),
         };
         Ok(ListToolsResult::with_all_items(
-            tool::offered(offer).map(describe).collect(),
+            tool::offered(offer)
+                .map(|tool| describe(tool, offer.servers))
+                .collect(),
         ))
     }
 
@@ -215,8 +217,8 @@ impl ServerHandler for Handler {
 }
 
 /// Describes one tool to the host.
-fn describe(tool: &'static tool::Tool) -> Tool {
-    let mut described = Tool::new(tool.name, tool.about, Arc::new(tool.schema()));
+fn describe(tool: &'static tool::Tool, servers: bool) -> Tool {
+    let mut described = Tool::new(tool.name, tool.about, Arc::new(tool.schema(servers)));
     if tool.eager {
         let meta = Map::from_iter([("anthropic/alwaysLoad".to_owned(), true.into())]);
         described.meta = Some(MetaObject(meta));

@@ -399,6 +399,7 @@ impl State {
                 .homes
                 .values()
                 .any(|home| home.channels.values().any(|admin| *admin)),
+            servers: self.homes.len() > 1,
         };
         if offer != self.offer {
             self.offer = offer;

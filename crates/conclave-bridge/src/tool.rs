@@ -149,6 +149,8 @@ pub struct Offer {
     pub emit: bool,
     /// [`When::Admin`].
     pub admin: bool,
+    /// Whether there are several servers to name.
+    pub servers: bool,
 }
 
 /// How a tool starts.
@@ -209,10 +211,10 @@ impl Tool {
         self
     }
 
-    /// Returns the JSON schema of its arguments.
+    /// Returns the JSON schema of its arguments; with several servers it can name one.
     #[must_use]
-    pub fn schema(&self) -> Object {
-        args::schema(self.args)
+    pub fn schema(&self, servers: bool) -> Object {
+        args::schema(self.args, servers)
     }
 
     /// Checks arguments against the schema.

@@ -51,7 +51,7 @@ pub const fn may(name: &'static str, kind: Kind, about: &'static str) -> Arg {
     }
 }
 
-/// The argument every tool has.
+/// The argument every tool takes; shown only where there are several servers.
 pub const SERVER: Arg = may(
     "server",
     Kind::Text,
@@ -108,8 +108,8 @@ impl Arg {
 }
 
 /// Returns the JSON schema of a list of arguments.
-pub(super) fn schema(args: &[Arg]) -> Object {
-    let all = || args.iter().chain([&SERVER]);
+pub(super) fn schema(args: &[Arg], servers: bool) -> Object {
+    let all = || args.iter().chain(servers.then_some(&SERVER));
     let properties: Object = all()
         .map(|arg| (arg.name.to_owned(), arg.schema()))
         .collect();
