@@ -1,11 +1,12 @@
 //! Asking: a question, and its answers in the same call if they come in time.
 
+use super::address::{TO, addressed};
 use super::answer::{Answer, Failure};
 use super::args::{Args, Kind, may, need};
 use super::say::{Said, Say, say};
-use super::{Set, Step, Tool};
-use crate::fabric::Target;
+use super::{IN_CHANNEL, Set, Step, Tool};
 use crate::session::Session;
+use conclave_proto::body::Priority;
 use conclave_proto::id::MsgId;
 use conclave_proto::time::Now;
 use std::time::Duration;
@@ -21,12 +22,13 @@ const ANSWERS_MAX: u64 = 64;
 pub(super) const TOOLS: &[Tool] = &[Tool::new(
     "ask",
     Set::Core,
-    "Ask, and wait for the answer in the same call; \"pending\": it comes later as a message with answers=<id>. To groups and channels it waits for all, or for `answers`.",
+    "Ask and wait for the answer; \"pending\": it comes later as a message with answers=<id>. Groups: waits for all, or `answers`.",
     &[
-        need("to", Kind::Text, "as in send_message"),
+        TO,
         need("question", Kind::Text, ""),
         may("timeout_s", Kind::Number(TIMEOUT_S_MAX), "default 120"),
-        may("answers", Kind::Number(ANSWERS_MAX), "enough so many"),
+        may("answers", Kind::Number(ANSWERS_MAX), ""),
+        IN_CHANNEL,
     ],
     ask,
 )
@@ -44,23 +46,26 @@ pub(crate) struct Question {
     pub(crate) facts: Answer,
 }
 
-fn ask(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
+fn ask(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
     let seconds = args.number("timeout_s").unwrap_or(TIMEOUT_S_DEFAULT);
     let timeout = Duration::from_secs(seconds.clamp(1, TIMEOUT_S_MAX));
     let enough = args.number("answers").and_then(|n| usize::try_from(n).ok());
-    let path = args
-        .parsed("to")?
-        .ok_or_else(|| Failure::arguments("`to` is missing"))?;
-    let home = session.find_home(args)?;
-    let name = args.needed("to").to_owned();
-    let what = Say {
-        expects_reply: true,
-        ..Say::plain(home, Target::Session(path), name, args.needed("question"))
-    };
-    let said = say(session, now, what)?;
-    Ok(Step::chain(said, move |_, _, said| {
-        Ok(Step::Ask(question(said, timeout, enough)?))
-    }))
+    let text = args.needed("question").to_owned();
+    addressed(session, args, move |session, now, to| {
+        let what = Say {
+            home: to.home,
+            parts: to.parts,
+            text,
+            reply_to: None,
+            priority: Priority::Next,
+            expects_reply: true,
+            receipt: true,
+        };
+        let said = say(session, now, what)?;
+        Ok(Step::chain(said, move |_, _, said| {
+            Ok(Step::Ask(question(said, timeout, enough)?))
+        }))
+    })
 }
 
 /// Returns what to wait for, now that it was said.

@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 pub(super) const TOOLS: &[Tool] = &[Tool::new(
     "message_status",
     Set::Core,
-    "What became of a message you sent, per recipient: queued, stored (on the server), offered (on the peer's machine), in_context (its model has it), answered; or expired, refused, blocked (muted).",
-    &[need("id", Kind::Text, "id that send returned")],
+    "What became of a message you sent: queued, stored (server), offered (peer's machine), in_context (its model), answered, expired, refused or blocked (muted).",
+    &[need("id", Kind::Text, "")],
     message_status,
 )];
 

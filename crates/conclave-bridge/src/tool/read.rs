@@ -17,7 +17,7 @@ use std::time::Duration;
 const MAX_TOKENS: Arg = may(
     "max_tokens",
     Kind::Number(20_000),
-    "spend at most about so many: the newest whole, the others as `digest`",
+    "the newest whole, the rest as `digest`",
 );
 const TOKEN_BYTES: usize = 4;
 

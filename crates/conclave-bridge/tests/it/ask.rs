@@ -225,3 +225,47 @@ async fn a_question_is_answered_within_the_call_and_after_it_also_after_a_restar
         "{text}"
     );
 }
+
+/// Who has seen this? Everybody in a group is asked, and each answers on its own way.
+#[tokio::test]
+async fn a_group_is_asked_and_its_answers_are_collected() {
+    let town = Town::new().await;
+    let (_alice, _bob, mut a, mut b) = town.pair().await;
+    let carol = town.person("carol").await;
+    let mut c = carol.bridge("ci").await;
+    c.done("join_channel", json!({"channel": "#ops"})).await;
+    for bridge in [&mut b, &mut c] {
+        bridge
+            .done("join_group", json!({"name": "reviewers"}))
+            .await;
+    }
+    a.until("list_peers", |facts| {
+        let carry = |peer: &&Value| !peer["groups"].as_array().is_none_or(Vec::is_empty);
+        let peers = facts["peers"].as_array().into_iter().flatten();
+        peers.filter(carry).count() == 2
+    })
+    .await;
+    let question = json!({"to": "@reviewers", "question": "who has seen this?"});
+    let call = json!({"name": "ask", "arguments": question});
+    let call = a.ask("tools/call", call).await;
+    let (asked, _) = b.hear().await;
+    let id = &asked["msg_id"];
+    let whisper = json!({"to": "alice/box/api", "text": "I have", "reply_to": id});
+    b.done("whisper", whisper).await;
+    let (asked, _) = c.hear().await;
+    assert_eq!(&asked["msg_id"], id);
+    let aloud = json!({"channel": "ops", "text": "so have I", "reply_to": id});
+    c.done("send_channel", aloud).await;
+    let (facts, text, failed) = outcome(&a.answer(call).await);
+    assert!(!failed, "{facts}");
+    assert_eq!(
+        (&facts["status"], &facts["answers"]),
+        (&json!("answered"), &json!(2))
+    );
+    assert!(
+        text.contains("| I have") && text.contains("| so have I"),
+        "{text}"
+    );
+    let (facts, _) = a.done("message_status", json!({"id": id})).await;
+    assert_eq!(facts["counts"], json!({"answered": 2}), "{facts}");
+}
