@@ -22,6 +22,7 @@ use conclave_client::error::ClientError;
 use conclave_client::event::{Event as Told, Scope, VerifiedMessage};
 use conclave_client::home::Home;
 use conclave_client::instance::Claim;
+use conclave_proto::body::Priority;
 use conclave_proto::channel_log::{self, Mode, Role, Visibility};
 use conclave_proto::frame::reply::ChannelInfo;
 use conclave_proto::id::{ChannelId, LogId, MsgId};
@@ -375,6 +376,10 @@ fn message(home: HomeId, m: VerifiedMessage) -> Message {
         text: m.body.text.unwrap_or_default(),
         reply_to: m.body.reply_to,
         question: None,
+        to: m.body.to,
+        priority: m.body.priority.unwrap_or(Priority::Next),
+        mentions: m.body.mentions,
+        expects_reply: m.body.expects_reply,
         root: m.body.root,
         hop: m.hop,
         human: m.human,

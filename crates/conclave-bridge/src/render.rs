@@ -18,7 +18,7 @@ pub const INLINE_BYTES_MAX: usize = 8 * 1024;
 const QUESTION_CHARS_MAX: usize = 120;
 
 /// The longest attribute value, in bytes.
-const VALUE_BYTES_MAX: usize = 160;
+pub(crate) const VALUE_BYTES_MAX: usize = 160;
 
 /// Random bytes for one frame's gutter.
 pub type Seed = [u8; 16];
@@ -48,6 +48,7 @@ keys! {
     Id = "msg_id", Seq = "seq", ReplyTo = "reply_to", Answers = "answers", Level = "level", Trust = "trust", Hop = "hop",
     AgeS = "age_s", History = "history", Redelivered = "redelivered", Stripped = "stripped",
     Bytes = "bytes", Offset = "offset", Next = "next_offset", Missing = "missing", Notice = "notice",
+    Priority = "priority", Mention = "mention", To = "to", ExpectsReply = "expects_reply",
 }
 
 /// The attributes of a frame: fixed keys, values of a narrow alphabet.

@@ -348,7 +348,12 @@ impl Session {
             .map(|c| (c.id, c.role >= Some(Role::Admin)))
             .collect();
         let levels = Levels::new(view.policy, view.lowered);
+        let labels = view.labels.groups.into_iter();
+        let carries = labels.map(|(id, all)| (id, all.into_iter().map(|l| l.name).collect()));
         let home_view = Home {
+            me: view.path,
+            carries: carries.collect(),
+            status: view.labels.status,
             name: view.name,
             levels,
             channels,

@@ -8,6 +8,7 @@ mod ask;
 mod item;
 mod message;
 mod unread;
+pub mod urgency;
 
 use crate::guard::{Bucket, Budget, Guard, Recent};
 use crate::policy::{Level, Scope};
@@ -16,12 +17,14 @@ use crate::tool::{Offer, Sets};
 use crate::trust::{Tier, assess};
 use conclave_proto::bytes::Builder;
 use conclave_proto::id::{LogId, MsgId};
+use conclave_proto::name::SessionPath;
 use conclave_proto::time::{Mono, Now};
 pub use item::Kept;
 pub use message::{Age, Home, HomeId, Message, Place, Thread, Why};
 use std::collections::{BTreeMap, VecDeque};
 pub use unread::UNREAD_MAX;
-use unread::Unread;
+use unread::{Item, Unread};
+use urgency::when;
 
 /// Pushes into the agent's context, in number and bytes (SECURITY B.6).
 const PUSHES: Budget = Budget::new(20, 60_000);
@@ -79,7 +82,7 @@ pub struct State {
     told: bool,
     unread: Unread,
     /// What was shown lately: the replica may not know it yet when it is asked for what was not.
-    seen: Recent<(HomeId, MsgId), ()>,
+    seen: Recent<(HomeId, SessionPath, MsgId), ()>,
     threads: Recent<MsgId, Thread>,
     /// The questions that calls wait for.
     asked: BTreeMap<MsgId, ask::Asked>,
@@ -88,6 +91,8 @@ pub struct State {
     push_bytes: Bucket,
     notices: BTreeMap<&'static str, Bucket>,
     announce_at: Option<Mono>,
+    /// When something that is held back is due.
+    held_until: Option<Mono>,
     announced_until: Mono,
     outputs: VecDeque<Output>,
 }
@@ -117,6 +122,7 @@ impl State {
             push_bytes: Bucket::full(PUSH_BYTES, now.mono),
             notices: BTreeMap::new(),
             announce_at: None,
+            held_until: None,
             announced_until: now.mono,
             outputs: VecDeque::new(),
         }
@@ -141,12 +147,15 @@ impl State {
             Input::Home(id, home) => {
                 self.homes.insert(id, *home);
                 self.refresh_offer();
+                // Another status holds back less.
+                self.offer_pushes(now);
             }
             Input::Timeout => {
                 if self.announce_at.is_some_and(|at| at <= now.mono) {
                     self.announce_at = None;
                     self.announce(now);
                 }
+                self.offer_pushes(now);
             }
         }
     }
@@ -158,8 +167,8 @@ impl State {
 
     /// Returns when [`Input::Timeout`] is due.
     #[must_use]
-    pub const fn next_timeout(&self) -> Option<Mono> {
-        self.announce_at
+    pub fn next_timeout(&self) -> Option<Mono> {
+        self.announce_at.into_iter().chain(self.held_until).min()
     }
 
     /// Returns which tools are on offer; from now on the host is told when that changes.
@@ -209,7 +218,7 @@ impl State {
     /// Returns where a message stands in its conversation, if this session showed it lately.
     #[must_use]
     pub fn thread(&self, id: MsgId) -> Option<Thread> {
-        self.threads.find(&id).copied()
+        self.threads.find(&id).cloned()
     }
 
     /// Returns a message that is unread.
@@ -219,14 +228,19 @@ impl State {
     }
 
     /// Notes that the agent has a message: a tool returned it, or an answer named it.
-    pub fn shown(&mut self, home: HomeId, log: LogId, id: MsgId) {
-        self.unread.remove(home, id);
-        self.mark(home, log, id, Why::Shown);
+    pub fn shown(&mut self, home: HomeId, log: LogId, from: &SessionPath, id: MsgId) {
+        self.unread.remove(home, from, id);
+        self.mark(home, log, from, id, Why::Shown);
     }
 
-    fn mark(&mut self, home: HomeId, log: LogId, id: MsgId, why: Why) {
-        self.seen.entry(&(home, id), || ());
+    fn mark(&mut self, home: HomeId, log: LogId, from: &SessionPath, id: MsgId, why: Why) {
+        self.seen.entry(&(home, from.clone(), id), || ());
         self.outputs.push_back(Output::Mark(home, log, id, why));
+    }
+
+    fn mark_message(&mut self, message: &Message, why: Why) {
+        let Message { home, log, id, .. } = *message;
+        self.mark(home, log, &message.from, id, why);
     }
 
     /// Returns what is unread, oldest first, at most `max` messages and about `bytes_max` bytes, and
@@ -236,7 +250,7 @@ impl State {
         while frames.len() < max && bytes < bytes_max {
             let Some(next) = self.unread.pop() else { break };
             let message = &next.message;
-            self.mark(message.home, message.log, message.id, Why::Shown);
+            self.mark_message(message, Why::Shown);
             let mut frame = self.show(now, message, next.age, 0);
             if next.pushed {
                 frame.attributes = frame.attributes.with(Key::Redelivered, 1);
@@ -268,6 +282,7 @@ impl State {
         self.threads.entry(&message.id, || Thread {
             home: message.home,
             log: message.log,
+            from: message.from.clone(),
             hop: message.hop,
             root: message.root.unwrap_or(message.id),
         });
@@ -299,12 +314,16 @@ impl State {
     }
 
     fn arrived(&mut self, now: Now, message: Message, age: Age) {
-        if self.seen.find(&(message.home, message.id)).is_some() {
+        let key = (message.home, message.from.clone(), message.id);
+        if self.seen.find(&key).is_some() {
             return;
         }
         let scope = message.place.scope();
         if self.level(message.home, scope) == Level::Mute {
-            return self.mark(message.home, message.log, message.id, Why::Blocked);
+            return self.mark_message(&message, Why::Blocked);
+        }
+        if !self.is_meant(&message) {
+            return self.mark_message(&message, Why::Passed);
         }
         if age == Age::Live && message.place == Place::Whisper {
             let opened = self.guard.exchanged(now.mono, &message.from, &message.text);
@@ -318,7 +337,7 @@ impl State {
     }
 
     fn keep_unread(&mut self, now: Now, message: Message, age: Age) {
-        if !self.unread.insert(message, age) {
+        if !self.unread.insert(now.mono, message, age) {
             return;
         }
         if self.waits > 0 {
@@ -328,21 +347,31 @@ impl State {
         }
     }
 
-    /// Pushes what was not pushed, oldest first, as far as the budget goes.
+    /// Returns from when on an unread message is to be pushed.
+    fn due(&self, item: &Item) -> Option<Mono> {
+        let message = &item.message;
+        let status = self.homes.get(&message.home).and_then(|home| home.status);
+        when(message.priority, status, self.is_mentioned(message)).due(item.arrived)
+    }
+
+    /// Pushes what is due and was not pushed, as far as the budget goes.
     fn offer_pushes(&mut self, now: Now) {
         while self.ready && self.waits == 0 {
-            let Some((message, age)) = self.unread.unpushed() else {
-                return;
+            let due = self.unread.unpushed(now.mono, |item| self.due(item));
+            let Some((place, message, age)) = due else {
+                break;
             };
             if self.pushes.wait_ms(now.mono) > 0 || self.push_bytes.wait_ms(now.mono) > 0 {
-                return self.announce(now);
+                self.announce(now);
+                break;
             }
             let frame = self.show(now, &message, age, 0);
             self.pushes.take(1);
             self.push_bytes.take(frame.content.len() as u64);
-            self.unread.set_pushed(message.home, message.id);
+            self.unread.set_pushed(place);
             self.outputs.push_back(Output::Push(frame));
         }
+        self.held_until = self.unread.next_due(now.mono, |item| self.due(item));
     }
 
     /// Says once a minute how much waits.
@@ -359,7 +388,9 @@ impl State {
             "{} messages are unread. Call check_messages.",
             self.unread.len()
         );
-        self.unread.set_all_announced();
+        let mut unread = std::mem::take(&mut self.unread);
+        unread.set_due_announced(now.mono, |item| self.due(item));
+        self.unread = unread;
         self.push_notice("unread", &text);
     }
 

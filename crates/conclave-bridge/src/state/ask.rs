@@ -67,7 +67,7 @@ impl State {
                 continue;
             }
             left -= bytes;
-            self.mark(message.home, message.log, message.id, Why::Shown);
+            self.mark_message(&message, Why::Shown);
             frames.push(frame);
         }
         frames

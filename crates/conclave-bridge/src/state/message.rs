@@ -2,10 +2,13 @@
 
 use super::State;
 use crate::policy::{Levels, Scope};
-use crate::render::{Attributes, Key};
+use crate::render::{Attributes, Key, VALUE_BYTES_MAX};
 use crate::trust::Sender;
+use conclave_client::address::is_mentioned;
+use conclave_proto::body::Priority;
 use conclave_proto::id::{ChannelId, LogId, MsgId};
 use conclave_proto::name::SessionPath;
+use conclave_proto::profile::{Group, Status};
 use conclave_proto::time::UnixMs;
 use std::collections::BTreeMap;
 
@@ -58,6 +61,14 @@ pub struct Message {
     pub reply_to: Option<MsgId>,
     /// The words of what it answers, if this session asked that and waits for answers.
     pub question: Option<String>,
+    /// The groups of the channel it is for; none: everybody.
+    pub to: Vec<Group>,
+    /// How urgent its sender calls it.
+    pub priority: Priority,
+    /// The handles and sessions it names.
+    pub mentions: Vec<String>,
+    /// Whether its sender waits for an answer.
+    pub expects_reply: bool,
     /// The first message of its conversation.
     pub root: Option<MsgId>,
     /// Its causal depth.
@@ -78,12 +89,14 @@ pub enum Why {
 }
 
 /// What an answer needs of the message it answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thread {
     /// By which server it came.
     pub home: HomeId,
     /// Where it stands.
     pub log: LogId,
+    /// The sending session.
+    pub from: SessionPath,
     /// Its causal depth.
     pub hop: u8,
     /// The first message of the conversation.
@@ -108,9 +121,42 @@ pub struct Home {
     pub levels: Levels,
     /// The joined channels, and whether the user administers them.
     pub channels: BTreeMap<ChannelId, bool>,
+    /// This session there.
+    pub me: Option<SessionPath>,
+    /// The groups it carries, by channel.
+    pub carries: BTreeMap<ChannelId, Vec<Group>>,
+    /// What it says it is doing.
+    pub status: Option<Status>,
+}
+
+impl Home {
+    /// Returns whether a message is for this session, by what it carries now.
+    fn is_meant(&self, message: &Message) -> bool {
+        let Place::Channel(channel, _) = &message.place else {
+            return true;
+        };
+        let carried = self.carries.get(channel);
+        let mut carried = carried.into_iter().flatten();
+        message.to.is_empty() || carried.any(|label| message.to.iter().any(|to| to.reaches(label)))
+    }
 }
 
 impl State {
+    /// Returns whether a message is for this session.
+    pub(super) fn is_meant(&self, message: &Message) -> bool {
+        let home = self.homes.get(&message.home);
+        home.is_none_or(|home| home.is_meant(message))
+    }
+
+    /// Returns whether a message names this session.
+    pub(super) fn is_mentioned(&self, message: &Message) -> bool {
+        let me = self
+            .homes
+            .get(&message.home)
+            .and_then(|home| home.me.as_ref());
+        me.is_some_and(|me| is_mentioned(&message.mentions, me))
+    }
+
     /// Returns what is certain of a message, whatever its text says.
     pub(super) fn attributes(&self, message: &Message) -> Attributes {
         let kind = match &message.place {
@@ -131,6 +177,7 @@ impl State {
             .with(Key::Id, message.id)
             .with(Key::Seq, message.seq)
             .with_some(Key::ReplyTo, message.reply_to);
+        attributes = self.asked_of(message, attributes);
         if message.question.is_some() {
             attributes = attributes.with_some(Key::Answers, message.reply_to);
         }
@@ -143,6 +190,32 @@ impl State {
         match self.homes.get(&message.home) {
             Some(home) if self.homes.len() > 1 => attributes.with(Key::Server, &home.name),
             _ => attributes,
+        }
+    }
+
+    /// Adds what the sender wants of whom.
+    fn asked_of(&self, message: &Message, attributes: Attributes) -> Attributes {
+        let mut attributes = match message.priority {
+            Priority::Next => attributes,
+            urgent @ (Priority::Now | Priority::Low) => attributes.with(Key::Priority, urgent),
+        };
+        if self.is_mentioned(message) {
+            attributes = attributes.with(Key::Mention, 1);
+        }
+        if message.expects_reply {
+            attributes = attributes.with(Key::ExpectsReply, 1);
+        }
+        let mut to = String::new();
+        for group in &message.to {
+            // As many as an attribute has room for.
+            if to.len() + group.as_str().len() + 2 <= VALUE_BYTES_MAX {
+                to.push_str(if to.is_empty() { "@" } else { "+@" });
+                to.push_str(group.as_str());
+            }
+        }
+        match to.is_empty() {
+            true => attributes,
+            false => attributes.with(Key::To, to),
         }
     }
 }

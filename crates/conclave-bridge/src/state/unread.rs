@@ -1,8 +1,11 @@
 //! Messages the agent has no proof of having, in the order they came, each once, at most so many.
 
 use super::{Age, HomeId, Message};
+use conclave_proto::body::Priority;
 use conclave_proto::id::MsgId;
-use std::collections::{BTreeMap, HashMap};
+use conclave_proto::name::SessionPath;
+use conclave_proto::time::Mono;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The most messages held; what comes beyond is in the replica and asked for again when these are read.
 pub const UNREAD_MAX: usize = 1_000;
@@ -12,23 +15,33 @@ pub(super) struct Item {
     pub(super) message: Message,
     pub(super) age: Age,
     pub(super) pushed: bool,
+    pub(super) arrived: Mono,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
     items: BTreeMap<u64, Item>,
-    places: HashMap<(HomeId, MsgId), u64>,
-    /// The first item that may not have been pushed.
-    unpushed: u64,
+    places: HashMap<Key, u64>,
+    /// What was neither pushed nor announced.
+    open: BTreeSet<u64>,
+    /// What interrupts.
+    urgent: BTreeSet<u64>,
     next: u64,
     overflowed: bool,
 }
 
+/// What a message is known by: an id is its sender's alone.
+type Key = (HomeId, SessionPath, MsgId);
+
+fn key(message: &Message) -> Key {
+    (message.home, message.from.clone(), message.id)
+}
+
 impl Unread {
     /// Takes a message in; `false` if it is here already, or there is no room.
-    pub(super) fn insert(&mut self, message: Message, age: Age) -> bool {
-        let key = (message.home, message.id);
+    pub(super) fn insert(&mut self, now: Mono, message: Message, age: Age) -> bool {
+        let key = key(&message);
         if self.places.contains_key(&key) {
             return false;
         }
@@ -37,22 +50,40 @@ impl Unread {
             return false;
         }
         self.places.insert(key, self.next);
+        self.open.insert(self.next);
+        if message.priority == Priority::Now {
+            self.urgent.insert(self.next);
+        }
         self.items.insert(
             self.next,
             Item {
                 message,
                 age,
                 pushed: false,
+                arrived: now,
             },
         );
         self.next += 1;
         true
     }
 
+    /// Takes the next one out: what interrupts goes first.
     pub(super) fn pop(&mut self) -> Option<Item> {
-        let (_, item) = self.items.pop_first()?;
-        self.places.remove(&(item.message.home, item.message.id));
+        let oldest = || self.items.first_key_value().map(|(place, _)| *place);
+        let place = self.urgent.first().copied().or_else(oldest)?;
+        self.take(place)
+    }
+
+    fn take(&mut self, place: u64) -> Option<Item> {
+        let item = self.items.remove(&place)?;
+        self.forget(place, &item);
         Some(item)
+    }
+
+    fn forget(&mut self, place: u64, item: &Item) {
+        self.places.remove(&key(&item.message));
+        self.open.remove(&place);
+        self.urgent.remove(&place);
     }
 
     /// Returns the newest ones, oldest first.
@@ -62,25 +93,21 @@ impl Unread {
         items
     }
 
-    pub(super) fn remove(&mut self, home: HomeId, id: MsgId) {
-        if let Some(place) = self.places.remove(&(home, id)) {
-            self.items.remove(&place);
+    pub(super) fn remove(&mut self, home: HomeId, from: &SessionPath, id: MsgId) {
+        if let Some(place) = self.places.get(&(home, from.clone(), id)).copied() {
+            self.take(place);
         }
     }
 
     /// Takes out what answers a message.
     pub(super) fn take_answers(&mut self, id: MsgId) -> Vec<(Message, Age)> {
-        let answers = self
-            .items
-            .extract_if(.., |_, item| item.message.reply_to == Some(id));
-        let answers: Vec<Item> = answers.map(|(_, item)| item).collect();
-        for item in &answers {
-            self.places.remove(&(item.message.home, item.message.id));
+        let answers = |_: &u64, item: &mut Item| item.message.reply_to == Some(id);
+        let taken: Vec<(u64, Item)> = self.items.extract_if(.., answers).collect();
+        for (place, item) in &taken {
+            self.forget(*place, item);
         }
-        answers
-            .into_iter()
-            .map(|item| (item.message, item.age))
-            .collect()
+        let taken = taken.into_iter();
+        taken.map(|(_, item)| (item.message, item.age)).collect()
     }
 
     pub(super) fn find(&self, id: MsgId) -> Option<&Message> {
@@ -90,27 +117,43 @@ impl Unread {
             .find(|message| message.id == id)
     }
 
-    /// Returns the oldest message that was not pushed.
-    pub(super) fn unpushed(&self) -> Option<(Message, Age)> {
-        let (_, item) = self
-            .items
-            .range(self.unpushed..)
-            .find(|(_, item)| !item.pushed)?;
-        Some((item.message.clone(), item.age))
+    /// Returns what is to be pushed next, of what is due by now: what interrupts, then the oldest.
+    pub(super) fn unpushed(
+        &self,
+        now: Mono,
+        due: impl Fn(&Item) -> Option<Mono>,
+    ) -> Option<(u64, Message, Age)> {
+        let is_due = |place: &&u64| {
+            let item = self.items.get(place);
+            item.and_then(&due).is_some_and(|at| at <= now)
+        };
+        let urgent = self.urgent.intersection(&self.open);
+        let place = urgent.chain(&self.open).find(is_due)?;
+        let item = self.items.get(place)?;
+        Some((*place, item.message.clone(), item.age))
     }
 
-    pub(super) fn set_pushed(&mut self, home: HomeId, id: MsgId) {
-        if let Some(place) = self.places.get(&(home, id)) {
-            self.unpushed = self.unpushed.max(place + 1);
-            if let Some(item) = self.items.get_mut(place) {
-                item.pushed = true;
-            }
+    /// Returns when something that is held back is due.
+    pub(super) fn next_due(&self, now: Mono, due: impl Fn(&Item) -> Option<Mono>) -> Option<Mono> {
+        let open = self.open.iter().filter_map(|place| self.items.get(place));
+        open.filter_map(due).filter(|at| *at > now).min()
+    }
+
+    pub(super) fn set_pushed(&mut self, place: u64) {
+        self.open.remove(&place);
+        if let Some(item) = self.items.get_mut(&place) {
+            item.pushed = true;
         }
     }
 
-    /// Stops offering what is here: it was announced as a number.
-    pub(super) fn set_all_announced(&mut self) {
-        self.unpushed = self.next;
+    /// Stops offering what is due: it was announced as a number.
+    pub(super) fn set_due_announced(&mut self, now: Mono, due: impl Fn(&Item) -> Option<Mono>) {
+        let items = &self.items;
+        let is_due = |place: &u64| {
+            let item = items.get(place);
+            item.and_then(&due).is_some_and(|at| at <= now)
+        };
+        self.open.retain(|place| !is_due(place));
     }
 
     pub(super) fn len(&self) -> usize {

@@ -20,7 +20,7 @@ const AREAS_MAX: usize = 32;
 pub(super) const TO: Arg = need(
     "to",
     Kind::Texts(TARGETS_MAX),
-    "name, user/machine/session, @group, #channel, #channel@group, * (everybody here), or a list of them",
+    "name, user/machine/session, @group, #channel, #channel@group or * (all), or a list",
 );
 
 /// What targets come to: one server, and the places on it by the names that the agent knows.

@@ -22,11 +22,11 @@ use std::collections::BTreeSet;
 pub(super) const SENDING: &[Tool] = &[Tool::new(
     "send_message",
     Set::Core,
-    "Send a message to sessions, groups or channels; each recipient gets it once. Returns once it is stored; \"queued\" goes out later by itself.",
+    "Send a message; each recipient gets it once. \"stored\": the server has it; \"queued\": it goes out later by itself.",
     &[
         TO,
-        need("message", Kind::Text, "at most 64 KiB"),
-        may("priority", Kind::Choice(&["now", "next", "low"]), "now interrupts, low waits to be fetched"),
+        need("message", Kind::Text, ""),
+        may("priority", Kind::Choice(&["now", "next", "low"]), "now interrupts; low is only fetched"),
         may("reply_to", Kind::Text, "msg_id of the message this answers"),
         may("expects_reply", Kind::Flag, ""),
         IN_CHANNEL,
@@ -41,7 +41,7 @@ pub(super) const TOOLS: &[Tool] = &[
     Tool::new(
         "list_peers",
         Set::Core,
-        "List who is in a channel: address, role, groups, status, summary.",
+        "List who is in a channel: role, groups, status, summary.",
         &[may("group", Kind::Text, "only who carries it"), IN_CHANNEL],
         list_peers,
     )
@@ -50,11 +50,7 @@ pub(super) const TOOLS: &[Tool] = &[
         "set_summary",
         Set::Core,
         "Tell peers in a sentence what you work on.",
-        &[need(
-            "summary",
-            Kind::Text,
-            "at most 512 bytes; empty takes it back",
-        )],
+        &[need("summary", Kind::Text, "empty: none")],
         set_summary,
     ),
     Tool::new(

@@ -245,7 +245,9 @@ fn read(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
 }
 
 fn read_answer(session: &mut Session, now: Now, message: &Message, offset: usize) -> Answer {
-    session.state.shown(message.home, message.log, message.id);
+    session
+        .state
+        .shown(message.home, message.log, &message.from, message.id);
     let frame = session.state.show(now, message, Age::History, offset);
     Answer::ok().frames([frame.standalone()])
 }
@@ -284,7 +286,8 @@ impl Session {
         let messages: Vec<Message> = messages;
         let (answer, whole) = within(now, answer, &messages, frames, bytes);
         for (message, _) in messages.iter().zip(whole).filter(|(_, whole)| *whole) {
-            self.state.shown(message.home, message.log, message.id);
+            self.state
+                .shown(message.home, message.log, &message.from, message.id);
         }
         answer
     }

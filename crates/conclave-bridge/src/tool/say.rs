@@ -119,7 +119,9 @@ pub(super) fn say(session: &mut Session, now: Now, what: Say) -> Result<Later<Sa
     };
     session.state.guard().send(now.mono, out)?;
     if let (Some(id), Some(thread)) = (what.reply_to, &thread) {
-        session.state.shown(thread.home, thread.log, id);
+        session
+            .state
+            .shown(thread.home, thread.log, &thread.from, id);
     }
     let recipients = what.recipients();
     let (names, parts) = what.parts.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();

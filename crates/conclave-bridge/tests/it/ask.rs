@@ -10,6 +10,7 @@ use conclave_proto::id::{LogId, MsgId};
 use conclave_proto::time::Now;
 use serde_json::{Value, json};
 
+use std::collections::BTreeMap;
 const BOB: &str = "bob/laptop/main";
 
 /// The id of whatever the fake server is given.
@@ -144,6 +145,9 @@ fn home() -> Home {
         name: view.name,
         levels: Levels::new(view.policy, view.lowered),
         channels: [(OPS, false)].into(),
+        me: Some("alice/desk/main".parse().unwrap()),
+        carries: BTreeMap::new(),
+        status: None,
     }
 }
 

@@ -8,6 +8,7 @@ mod delivery;
 mod fabric_real;
 mod host;
 mod items;
+mod peers;
 mod policy;
 mod render;
 mod resume;

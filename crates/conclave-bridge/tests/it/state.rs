@@ -4,11 +4,15 @@ use crate::world::{OPS, message, whisper};
 use conclave_bridge::files;
 use conclave_bridge::policy::{BadPolicy, Level, Levels, Lowered, Policy, Scope};
 use conclave_bridge::render::Key;
-use conclave_bridge::state::{Age, Home, HomeId, Input, Message, Output, State, UNREAD_MAX};
+use conclave_bridge::state::urgency::{When, when};
+use conclave_bridge::state::{Age, Home, HomeId, Input, Message, Output, State, UNREAD_MAX, Why};
 use conclave_bridge::tool::Sets;
+use conclave_proto::body::Priority;
 use conclave_proto::id::{MsgId, ServerId};
 use conclave_proto::key::Secret;
+use conclave_proto::profile::Status;
 use conclave_proto::time::{Mono, Now, UnixMs};
+use std::collections::BTreeMap;
 use std::fs;
 
 const SERVER: ServerId = ServerId::new([1; 32]);
@@ -28,6 +32,9 @@ fn home(level: Level) -> Box<Home> {
         name: "local".into(),
         levels,
         channels: [(OPS, false)].into(),
+        me: Some("alice/desk/main".parse().unwrap()),
+        carries: BTreeMap::new(),
+        status: None,
     })
 }
 
@@ -223,4 +230,135 @@ fn notices_of_one_kind_do_not_drown_the_agent_or_another_kind() {
     assert!(state.notice(at(1), "server_fork", "SECURITY: …"));
     assert_eq!(outputs(&mut state).len(), told + 1);
     assert!(state.notice(at(60_001), "malformed", "An entry was dropped."));
+}
+
+/// A home of this status, where this session carries `eng/web` in #ops.
+fn busy(status: Option<Status>) -> Input {
+    let carries = [(OPS, vec!["eng/web".parse().unwrap()])].into();
+    let home = Home {
+        carries,
+        status,
+        ..*home(Level::Converse)
+    };
+    Input::Home(HomeId(0), Box::new(home))
+}
+
+fn urgent(n: u8, priority: Priority, mentions: &str) -> Message {
+    Message {
+        priority,
+        mentions: vec![mentions.into()],
+        ..message(n, "x")
+    }
+}
+
+#[test]
+fn when_a_message_is_pushed_follows_from_its_priority_and_the_status() {
+    use Priority::{Low, Next, Now as Interrupts};
+    use Status::{Dnd, Idle, Waiting, Working};
+    let within = When::Within(600_000);
+    for (priority, mentioned, by_status) in [
+        (
+            Interrupts,
+            false,
+            [When::Now, When::Now, When::Now, When::Now],
+        ),
+        (Next, false, [When::Now, When::Now, within, When::Held]),
+        (Next, true, [When::Now, When::Now, within, When::Held]),
+        (Low, false, [When::Never; 4]),
+        (Low, true, [When::Now, When::Now, within, When::Held]),
+    ] {
+        for (status, wanted) in [Idle, Waiting, Working, Dnd].into_iter().zip(by_status) {
+            let got = when(priority, Some(status), mentioned);
+            assert_eq!(got, wanted, "{priority} {status} {mentioned}");
+        }
+        assert_eq!(when(priority, None, mentioned), by_status[0]);
+    }
+}
+
+#[test]
+fn what_is_held_is_pushed_when_the_status_or_the_time_says_so_and_fetched_at_any_time() {
+    let mut state = state();
+    state.handle(at(0), busy(Some(Status::Working)));
+    arrive(&mut state, at(0), urgent(1, Priority::Next, "nobody"));
+    arrive(&mut state, at(0), urgent(2, Priority::Low, "nobody"));
+    assert_eq!((outputs(&mut state), state.unread()), (Vec::new(), 2));
+    assert_eq!(state.next_timeout(), Some(Mono(600_000)));
+    arrive(&mut state, at(5), urgent(3, Priority::Now, "nobody"));
+    assert_eq!(pushed(&mut state), ["3"]);
+    state.handle(at(600_000), Input::Timeout);
+    assert_eq!(pushed(&mut state), ["1"]);
+    // In dnd it waits for the end of that, however long.
+    state.handle(at(600_000), busy(Some(Status::Dnd)));
+    arrive(&mut state, at(600_000), urgent(4, Priority::Low, "main"));
+    assert_eq!(state.next_timeout(), None);
+    assert_eq!(pushed(&mut state), Vec::<String>::new());
+    state.handle(at(900_000), busy(Some(Status::Idle)));
+    assert_eq!(pushed(&mut state), ["4"]);
+    // What interrupts is fetched first, and nothing is left out.
+    let all = state.take_unread(at(900_000), 10, 1 << 20);
+    let order: Vec<_> = all.iter().map(|f| f.attributes.value(Key::Seq)).collect();
+    assert_eq!(order, [Some("3"), Some("1"), Some("2"), Some("4")]);
+    let with = |key| {
+        all.iter()
+            .map(|f| f.attributes.value(key))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        with(Key::Priority),
+        [Some("now"), None, Some("low"), Some("low")]
+    );
+    assert_eq!(with(Key::Mention), [None, None, None, Some("1")]);
+}
+
+fn pushed(state: &mut State) -> Vec<String> {
+    let pushes = outputs(state)
+        .into_iter()
+        .filter_map(|output| match output {
+            Output::Push(frame) => frame.attributes.value(Key::Seq).map(str::to_owned),
+            _ => None,
+        });
+    pushes.collect()
+}
+
+#[test]
+fn what_is_for_groups_that_are_not_carried_is_passed_over_in_silence() {
+    let mut state = state();
+    state.handle(at(0), busy(None));
+    let to = |n, groups: &[&str]| Message {
+        to: groups.iter().map(|group| group.parse().unwrap()).collect(),
+        ..message(n, "x")
+    };
+    arrive(&mut state, at(0), to(1, &["ops", "english"]));
+    arrive(&mut state, at(0), to(2, &["eng/web/css"]));
+    let marks: Vec<Output> = outputs(&mut state);
+    assert!(
+        matches!(
+            marks.as_slice(),
+            [
+                Output::Mark(_, _, _, Why::Passed),
+                Output::Mark(_, _, _, Why::Passed)
+            ]
+        ),
+        "{marks:?}"
+    );
+    arrive(&mut state, at(0), to(3, &["ops", "eng"]));
+    assert_eq!((pushed(&mut state), state.unread()), (vec!["3".into()], 1));
+}
+
+#[test]
+fn nobody_takes_anothers_message_away_by_its_id() {
+    let mut state = state();
+    let eve = Message {
+        from: "eve/box/x".parse().unwrap(),
+        text: "first".into(),
+        ..message(1, "x")
+    };
+    arrive(&mut state, at(0), eve);
+    arrive(&mut state, at(0), message(1, "the true one"));
+    assert_eq!(state.unread(), 2);
+    state.take_unread(at(0), 10, 1 << 20);
+    // The same words in another log are no news.
+    let copy = whisper(1, "the true one");
+    arrive(&mut state, at(0), copy);
+    assert_eq!(state.unread(), 0);
 }

@@ -13,6 +13,7 @@ use conclave_bridge::session;
 use conclave_bridge::state::{Age, HomeId, Message, Place, Why};
 use conclave_bridge::tool::args::Object;
 use conclave_bridge::trust::Sender;
+use conclave_proto::body::Priority;
 use conclave_proto::channel_log::{Mode, Role, Visibility};
 use conclave_proto::id::{ChannelId, LogId, MailboxId, MsgId, ServerId, UserId};
 use conclave_proto::name::{Name, SessionPath};
@@ -65,6 +66,10 @@ pub(crate) fn message(n: u8, text: &str) -> Message {
         text: text.into(),
         reply_to: None,
         question: None,
+        to: Vec::new(),
+        priority: Priority::Next,
+        mentions: Vec::new(),
+        expects_reply: false,
         root: None,
         hop: 0,
         human: false,

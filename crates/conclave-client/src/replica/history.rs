@@ -199,7 +199,8 @@ impl Replica {
         .await
     }
 
-    /// Returns what peers said to a handle that has no shown mark, oldest first, at most `max`.
+    /// Returns what peers said to a handle that has no shown mark, oldest first, at most `max`. What one
+    /// sender says under one id in several logs is shown once.
     /// Only messages and whispers, and nothing the session said itself.
     ///
     /// # Errors
@@ -214,7 +215,11 @@ impl Replica {
             let sql = format!(
                 "SELECT m.{} FROM message m JOIN feed f ON f.log = m.log AND f.handle = ?1
                  WHERE m.seq > f.start AND m.kind <= 2 AND m.sender <> ?2 AND NOT EXISTS
-                   (SELECT 1 FROM shown s WHERE s.handle = ?1 AND s.log = m.log AND s.id = m.id)
+                   (SELECT 1 FROM feed g
+                    JOIN shown s ON s.handle = ?1 AND s.log = g.log AND s.id = m.id
+                    WHERE g.handle = ?1 AND (g.log = m.log OR EXISTS
+                      (SELECT 1 FROM message o
+                       WHERE o.log = g.log AND o.id = m.id AND o.sender = m.sender)))
                  ORDER BY m.at, m.log, m.seq LIMIT ?3",
                 COLUMNS.replace(", ", ", m.")
             );
