@@ -5,6 +5,7 @@
 
 pub mod chain;
 pub mod delivery;
+mod evidence;
 pub mod feed;
 pub mod history;
 pub mod items;

@@ -1,7 +1,7 @@
 //! Per handle: how far logs were received, what is unread, and what waits to be sent.
 
-use super::delivery::{self, Sent};
-use super::{Replica, ReplicaError, blob, int, uint};
+use super::delivery::Sent;
+use super::{Replica, ReplicaError, blob, evidence, int, uint};
 use crate::outbox::Draft;
 use conclave_proto::entry::Route;
 use conclave_proto::id::{LogId, MsgId};
@@ -123,7 +123,7 @@ impl Replica {
             ])?;
             let n = tx.last_insert_rowid();
             if let Some(sent) = sent {
-                delivery::begin(&tx, &handle, &draft, &sent)?;
+                evidence::begin(&tx, &handle, &draft, &sent)?;
             }
             tx.commit()?;
             Ok(n)

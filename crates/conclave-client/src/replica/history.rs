@@ -1,6 +1,6 @@
 //! Messages: kept once, found by place or id, unread by handle.
 
-use super::{Begun, Replica, ReplicaError, blob, chain, delivery, int, items, uint, user};
+use super::{Begun, Replica, ReplicaError, blob, chain, evidence, int, items, uint, user};
 use crate::book::Verified;
 use conclave_proto::body::{Body, Head};
 use conclave_proto::entry::Route;
@@ -289,7 +289,7 @@ fn insert(db: &Connection, m: &Verified, whole: bool) -> Result<bool, rusqlite::
     ])
     .map(|rows| rows > 0)?;
     if new {
-        delivery::apply(db, m)?;
+        evidence::apply(db, m)?;
         items::apply(db, m, whole)?;
     }
     Ok(new)

@@ -3,13 +3,14 @@
 use crate::scene::{CHANNEL, Scene, heard, say};
 use crate::talk::{Machine, SOON, World, name};
 use conclave_client::client::{Client, NewChannel, Signer, Target};
-use conclave_client::event::{Event, VerifiedMessage};
+use conclave_client::event::{Event, NoticeKind, VerifiedMessage};
 use conclave_client::replica::delivery::{MessageStatus, Step};
 use conclave_proto::body::Body;
 use conclave_proto::channel_log::{Role, Visibility};
 use conclave_proto::frame::op::Op;
 use conclave_proto::id::{ChannelId, MsgId};
 use conclave_proto::name::SessionPath;
+use conclave_proto::reject::Code;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -320,4 +321,48 @@ async fn a_send_that_is_followed_up_costs_the_sender_one_request() {
     let after = scene.liar.ask(asked).await;
     let since = &after[before..];
     assert!(matches!(since, [Op::Append(_)]), "{since:?}");
+}
+
+/// What a server refuses, at once or when nobody waits any more, is refused.
+#[tokio::test]
+async fn what_the_server_does_not_take_is_refused() {
+    let mut team = Team::new(&["bob"]).await;
+    let nobody = path("bob/box/nobody");
+    let id = drawn();
+    let to = || Target::Session(nobody.clone());
+    let sent = team
+        .a
+        .send_as(id, to(), &[], &Body::text("?"), 0, false)
+        .await;
+    assert_eq!(sent.unwrap_err().code(), Code::NotFound);
+    assert_eq!(team.step(id, "bob/box/nobody").await, Some(Step::Refused));
+
+    team.world.down().await;
+    let (a, late, target) = (team.a.clone(), drawn(), to());
+    let sending = tokio::spawn(async move {
+        let body = Body::text("?");
+        a.send_as(late, target, &[], &body, 0, false).await
+    });
+    let waits = async {
+        while team.a.waiting().await.unwrap().is_empty() {
+            tokio::time::sleep(TICK).await;
+        }
+    };
+    tokio::time::timeout(SOON, waits).await.unwrap();
+    assert_eq!(team.step(late, "bob/box/nobody").await, Some(Step::Queued));
+    sending.abort();
+    drop(sending.await);
+    team.world.up().await;
+    team.reaches(late, "bob/box/nobody", Step::Refused).await;
+    let told = async {
+        loop {
+            match team.a_events.recv().await.expect("the session goes on") {
+                Event::Notice(n) if n.kind == NoticeKind::NotSent => return n.text,
+                _ => {}
+            }
+        }
+    };
+    let told = tokio::time::timeout(SOON, told).await.unwrap();
+    let named = told.contains(&late.to_string()) && told.contains("bob/box/nobody");
+    assert!(named, "{told}");
 }
