@@ -234,7 +234,9 @@ impl State {
     }
 
     fn mark(&mut self, home: HomeId, log: LogId, from: &SessionPath, id: MsgId, why: Why) {
-        self.seen.entry(&(home, from.clone(), id), || ());
+        if why == Why::Shown {
+            self.seen.entry(&(home, from.clone(), id), || ());
+        }
         self.outputs.push_back(Output::Mark(home, log, id, why));
     }
 

@@ -63,6 +63,13 @@ CREATE TABLE IF NOT EXISTS shown (
     id BLOB NOT NULL,
     PRIMARY KEY (handle, log, id)
 ) WITHOUT ROWID;
+-- What a handle does not get in one log: not for it, or muted there. The same words in another log are.
+CREATE TABLE IF NOT EXISTS passed (
+    handle TEXT NOT NULL,
+    log BLOB NOT NULL,
+    id BLOB NOT NULL,
+    PRIMARY KEY (handle, log, id)
+) WITHOUT ROWID;
 -- From which seq on a channel's entries are held without holes, up to the newest cursor.
 CREATE TABLE IF NOT EXISTS held (log BLOB PRIMARY KEY, first INTEGER NOT NULL) WITHOUT ROWID;
 -- What waits to be sent: see outbox.rs. Several logs may get the same words under one id.

@@ -261,7 +261,7 @@ async fn where_a_level_forbids_one_part_nothing_is_said() {
     desk.fake.0.send_modify(|world| {
         world
             .peers
-            .push(("bob/laptop/side".into(), Profile::default()))
+            .push(("bob/laptop/side".into(), Profile::default()));
     });
     let both = json!({"to": ["side", "*"], "message": "x"});
     let (facts, _, failed) = desk.call("send_message", both).await;

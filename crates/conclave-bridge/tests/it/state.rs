@@ -343,6 +343,9 @@ fn what_is_for_groups_that_are_not_carried_is_passed_over_in_silence() {
     );
     arrive(&mut state, at(0), to(3, &["ops", "eng"]));
     assert_eq!((pushed(&mut state), state.unread()), (vec!["3".into()], 1));
+    // The same words to this session alone are for it.
+    arrive(&mut state, at(0), whisper(1, "x"));
+    assert_eq!(state.unread(), 2);
 }
 
 #[test]

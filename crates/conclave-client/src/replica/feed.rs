@@ -33,7 +33,10 @@ impl Replica {
                    (SELECT count(*) FROM message m WHERE m.log = f.log AND m.seq > f.start
                       AND m.kind <= 2 AND m.sender <> ?1 || '/' || f.handle AND NOT EXISTS
                         (SELECT 1 FROM shown s
-                         WHERE s.handle = f.handle AND s.log = m.log AND s.id = m.id))
+                         WHERE s.handle = f.handle AND s.log = m.log AND s.id = m.id)
+                      AND NOT EXISTS
+                        (SELECT 1 FROM passed p
+                         WHERE p.handle = f.handle AND p.log = m.log AND p.id = m.id))
                  FROM feed f ORDER BY f.handle, f.log";
             let mut query = db.prepare_cached(sql)?;
             let rows = query.query_map([machine], |r| {

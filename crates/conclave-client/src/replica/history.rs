@@ -215,6 +215,8 @@ impl Replica {
             let sql = format!(
                 "SELECT m.{} FROM message m JOIN feed f ON f.log = m.log AND f.handle = ?1
                  WHERE m.seq > f.start AND m.kind <= 2 AND m.sender <> ?2 AND NOT EXISTS
+                   (SELECT 1 FROM passed p WHERE p.handle = ?1 AND p.log = m.log AND p.id = m.id)
+                 AND NOT EXISTS
                    (SELECT 1 FROM feed g
                     JOIN shown s ON s.handle = ?1 AND s.log = g.log AND s.id = m.id
                     WHERE g.handle = ?1 AND (g.log = m.log OR EXISTS

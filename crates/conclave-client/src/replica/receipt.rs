@@ -31,9 +31,15 @@ impl Replica {
     ) -> Result<bool, ReplicaError> {
         self.call(move |db| {
             let tx = db.transaction()?;
-            let new = tx
-                .prepare_cached("INSERT OR IGNORE INTO shown VALUES (?1, ?2, ?3)")?
-                .execute(params![handle.as_str(), log.to_bytes(), id.as_bytes()])?;
+            let put = match fate {
+                Some(Fate::InContext) => "INSERT OR IGNORE INTO shown VALUES (?1, ?2, ?3)",
+                Some(Fate::Blocked) | None => "INSERT OR IGNORE INTO passed VALUES (?1, ?2, ?3)",
+            };
+            let new = tx.prepare_cached(put)?.execute(params![
+                handle.as_str(),
+                log.to_bytes(),
+                id.as_bytes()
+            ])?;
             let due = match fate {
                 Some(fate) if new > 0 => owe(&tx, &handle, (log, id), fate, at)?,
                 Some(_) | None => false,
