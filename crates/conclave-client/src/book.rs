@@ -8,61 +8,24 @@ mod item;
 pub mod keys;
 pub mod opened;
 mod profile;
+mod verified;
 
 use crate::event::NoticeKind;
 use crate::replica::chain::ChannelPin;
 use conclave_e2ee::Place;
-use conclave_proto::body::Body;
 use conclave_proto::bytes::sha256;
 use conclave_proto::channel_log::{
     Admission, ChannelLog, CtlChange, CtlError, EnvError, Identities, ParsedCtl,
 };
-use conclave_proto::entry::{Entry, EntryBody, Header, Kind, Parsed, Route, Suite};
-use conclave_proto::id::{Blob, ChannelId, Hash, LogId, MsgId, RecipientKeyId, ServerId, UserId};
+use conclave_proto::entry::{Entry, EntryBody, Parsed, Suite};
+use conclave_proto::id::{Blob, ChannelId, Hash, LogId, RecipientKeyId, ServerId, UserId};
 use conclave_proto::identity_log::{BadIdentity, IdentityLog};
-use conclave_proto::key::MachineKey;
-use conclave_proto::name::{Name, SessionPath};
+use conclave_proto::name::Name;
 use conclave_proto::time::UnixMs;
 use keys::KeyRing;
 use opened::{Content, Opened};
 use std::collections::HashMap;
-
-/// A message, state item or receipt that passed every check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified {
-    /// In which log it stands.
-    pub log: LogId,
-    /// Its place.
-    pub seq: u64,
-    /// When the server stored it.
-    pub at: UnixMs,
-    /// Its id.
-    pub id: MsgId,
-    /// The sending session.
-    pub sender: SessionPath,
-    /// The sending user.
-    pub user: UserId,
-    /// The machine key that signed.
-    pub key: MachineKey,
-    /// The sending process.
-    pub sid: [u8; 8],
-    /// Its number among what that process said in this log.
-    pub ctr: u64,
-    /// The sender's clock.
-    pub ts: UnixMs,
-    /// Its causal depth.
-    pub hop: u8,
-    /// The header's flags.
-    pub flags: u8,
-    /// Where it goes inside its log; says what it is.
-    pub route: Route,
-    /// What it says.
-    pub body: Body,
-    /// Whether its sender was an admin of the channel when it came; of items only, when they are judged.
-    pub by_admin: bool,
-    /// The hash of the envelope.
-    pub hash: Hash,
-}
+pub use verified::Verified;
 
 /// What an entry is worth.
 #[derive(Debug)]
@@ -534,50 +497,6 @@ fn believe(log: LogId, user: UserId, entry: &Entry, parsed: &Parsed, opened: &Op
             })),
             LogId::Mailbox(_) => Verdict::Need(Need::Own(header.recipient_key)),
         },
-    }
-}
-
-impl Verified {
-    /// Returns whether somebody says something in it, to a channel or a session.
-    #[must_use]
-    pub const fn is_message(&self) -> bool {
-        matches!(self.route.kind(), Kind::Message | Kind::Whisper)
-    }
-
-    /// Returns whether it may tell what became of another message: receipts and answers do.
-    #[must_use]
-    pub const fn proves(&self) -> bool {
-        matches!(self.route.kind(), Kind::Receipt) || self.body.reply_to.is_some()
-    }
-
-    /// Puts a message together.
-    #[must_use]
-    pub fn new(
-        log: LogId,
-        user: UserId,
-        entry: &Entry,
-        header: &Header,
-        body: Body,
-        hash: Hash,
-    ) -> Self {
-        Self {
-            log,
-            seq: entry.seq,
-            at: entry.at,
-            id: header.msg_id,
-            sender: header.sender.clone(),
-            user,
-            key: header.sender_key,
-            sid: *header.sid.as_bytes(),
-            ctr: header.ctr,
-            ts: header.ts,
-            hop: header.hop,
-            flags: header.flags,
-            route: header.route.clone(),
-            body,
-            by_admin: false,
-            hash,
-        }
     }
 }
 

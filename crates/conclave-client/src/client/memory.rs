@@ -59,7 +59,7 @@ impl Client {
             self.refresh_unfollowed(*channel).await?;
         }
         let words = words(&what.query);
-        if words.is_none() && !what.query.trim().is_empty() {
+        if words.is_empty() && !what.query.trim().is_empty() {
             return Ok(Vec::new());
         }
         let logs = channels.iter().copied().map(LogId::Channel).collect();

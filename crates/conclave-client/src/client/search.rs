@@ -33,9 +33,10 @@ impl Client {
             complete: true,
             since: None,
         };
-        let Some(words) = words(query) else {
+        let words = words(query);
+        if words.is_empty() {
             return Ok(found);
-        };
+        }
         let channels = match channel {
             Some(channel) => vec![channel],
             None => self.own_channels().await?,

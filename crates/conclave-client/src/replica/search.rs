@@ -14,6 +14,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter
 const INDEX_BATCH: u32 = 1_000;
 /// How many words of a query count.
 const WORDS_MAX: usize = 32;
+/// How many rows are ranked: more take longer than anybody waits.
+const RANKED_MAX: u32 = 4_000;
 
 /// A memory as it lies here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,17 +49,55 @@ pub enum Whispers {
     All,
 }
 
-/// Returns a query of words, any of which counts: no syntax of the search's own comes from outside.
-/// `None` if there is no word in it.
+/// Returns the words of a query, quoted: no syntax of the search's own comes from outside.
 #[must_use]
-pub fn words(text: &str) -> Option<String> {
-    let words: Vec<String> = text
-        .split(|c: char| !c.is_alphanumeric())
+pub fn words(text: &str) -> Vec<String> {
+    text.split(|c: char| !c.is_alphanumeric())
         .filter(|word| !word.is_empty())
         .take(WORDS_MAX)
         .map(|word| format!("\"{word}\""))
-        .collect();
-    (!words.is_empty()).then(|| words.join(" OR "))
+        .collect()
+}
+
+/// Decides what to look for: any of the words. Ranking costs time for each row, and a word that nearly
+/// every row has tells nothing: such words count only where no rarer ones are found. Returns the query, and
+/// whether its rows are to be ranked; else the newest come first.
+fn plan(
+    db: &Connection,
+    table: &str,
+    words: &[String],
+    enough: u32,
+) -> Result<(String, &'static str), rusqlite::Error> {
+    let sql = format!(
+        "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {table} MATCH ?1 LIMIT {})",
+        RANKED_MAX + 1
+    );
+    let mut count = db.prepare_cached(&sql)?;
+    let mut counted = Vec::new();
+    for word in words {
+        let rows: u32 = count.query_row([word], |r| r.get(0))?;
+        if rows > 0 {
+            counted.push((rows, word.as_str()));
+        }
+    }
+    counted.sort_unstable();
+    let (mut chosen, mut rows) = (Vec::new(), 0);
+    for (more, word) in counted {
+        if rows >= enough && rows + more > RANKED_MAX {
+            break;
+        }
+        rows += more;
+        chosen.push(word);
+    }
+    let order = if rows > RANKED_MAX {
+        "t.rowid DESC"
+    } else {
+        "t.rank"
+    };
+    match chosen.is_empty() {
+        true => Ok((words.join(" OR "), order)),
+        false => Ok((chosen.join(" OR "), order)),
+    }
 }
 
 fn memory(r: &Row<'_>) -> Result<Option<MemoryRow>, rusqlite::Error> {
@@ -85,15 +125,15 @@ fn places(from: usize, n: usize) -> String {
 }
 
 impl Replica {
-    /// Returns memories of these logs that have all of these tags: the best fits of a query of
-    /// [`words`], without one the newest.
+    /// Returns memories of these logs that have all of these tags: the best fits of [`words`], without any
+    /// the newest.
     ///
     /// # Errors
     /// [`ReplicaError`].
     pub async fn recall(
         &self,
         logs: Vec<LogId>,
-        words: Option<String>,
+        words: Vec<String>,
         tags: Vec<String>,
         limit: u32,
     ) -> Result<Vec<MemoryRow>, ReplicaError> {
@@ -105,11 +145,18 @@ impl Replica {
                     format!(" AND EXISTS (SELECT 1 FROM json_each(m.tags) WHERE value = ?{n})")
                 })
                 .collect();
+            let (words, order) = match words.is_empty() {
+                true => (None, ""),
+                false => {
+                    let (words, order) = plan(db, "memory_text", &words, limit)?;
+                    (Some(words), order)
+                }
+            };
             let sql = match words {
                 Some(_) => format!(
                     "SELECT {MEMORY} FROM memory_text t JOIN memory m ON m.n = t.rowid
                      WHERE memory_text MATCH ?1 AND m.log IN ({within}){tagged}
-                     ORDER BY t.rank LIMIT {limit}"
+                     ORDER BY {order} LIMIT {limit}"
                 ),
                 None => format!(
                     "SELECT {MEMORY} FROM memory m
@@ -151,14 +198,14 @@ impl Replica {
         Ok(())
     }
 
-    /// Finds messages by a query of [`words`], the best first: of one log or of any channel, and of
+    /// Finds messages by [`words`], the best first: of one log or of any channel, and of
     /// whispers as far as they may be found.
     ///
     /// # Errors
     /// [`ReplicaError`].
     pub async fn find_messages(
         &self,
-        words: String,
+        words: Vec<String>,
         log: Option<LogId>,
         whispers: Whispers,
         limit: u32,
@@ -169,11 +216,12 @@ impl Replica {
                 Whispers::All => (true, None, None),
                 Whispers::Of(path, mailbox) => (false, Some(path), Some(mailbox.to_bytes())),
             };
+            let (words, order) = plan(db, "message_text", &words, limit)?;
             let sql = format!(
                 "SELECT m.{} FROM message_text t JOIN message m ON m.rowid = t.rowid
                  WHERE message_text MATCH ?1 AND (?2 IS NULL OR m.log = ?2)
                    AND (m.kind = 1 OR m.kind = 2 AND (?3 OR m.log = ?5 OR m.sender = ?4))
-                 ORDER BY t.rank LIMIT {limit}",
+                 ORDER BY {order} LIMIT {limit}",
                 COLUMNS.replace(", ", ", m.")
             );
             let log = log.map(|log| log.to_bytes());

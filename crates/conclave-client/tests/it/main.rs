@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod address;
+mod breakers;
 mod chains;
 mod claims;
 mod delivery;
