@@ -18,6 +18,8 @@ pub enum Kind {
     Texts(usize),
     /// True or false.
     Flag,
+    /// Any JSON value but null.
+    Json,
     /// One of these words.
     Choice(&'static [&'static str]),
 }
@@ -70,6 +72,7 @@ impl Arg {
                 ],
             }),
             Kind::Flag => json!({"type": "boolean"}),
+            Kind::Json => json!({}),
             Kind::Choice(words) => json!({"type": "string", "enum": words}),
         };
         if !self.about.is_empty() {
@@ -90,6 +93,7 @@ impl Arg {
                 value.is_string() || value.as_array().is_some_and(listed)
             }
             Kind::Flag => value.is_boolean(),
+            Kind::Json => true,
             Kind::Choice(words) => value.as_str().is_some_and(|word| words.contains(&word)),
         };
         let expected = || match self.kind {
@@ -97,6 +101,7 @@ impl Arg {
             Kind::Number(max) => format!("a whole number from 0 to {max}"),
             Kind::Texts(max) => format!("a string, or a list of at most {max} strings"),
             Kind::Flag => "true or false".to_owned(),
+            Kind::Json => "a JSON value".to_owned(),
             Kind::Choice(words) => format!("one of {}", words.join(", ")),
         };
         if fits {
@@ -173,6 +178,11 @@ impl Args {
     /// Returns a number argument.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.0.get(name).and_then(Value::as_u64)
+    }
+
+    /// Returns any argument as JSON text.
+    pub fn json(&self, name: &str) -> Option<String> {
+        self.0.get(name).map(Value::to_string)
     }
 
     /// Returns whether a flag is set.

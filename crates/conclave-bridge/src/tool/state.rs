@@ -26,7 +26,7 @@ pub(super) const TOOLS: &[Tool] = &[
         "Write a small shared fact of a channel under a key. Use if_version where others write it, too.",
         &[
             KEY,
-            need("value", Kind::Text, "JSON text, at most 64 KiB"),
+            need("value", Kind::Json, "any JSON but null, at most 64 KiB"),
             IF_VERSION,
             IN_CHANNEL,
         ],
@@ -79,7 +79,7 @@ pub(super) fn writable(session: &Session, args: &Args) -> Result<Found, Failure>
 }
 
 fn set(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
-    put(session, args, Some(args.needed("value").to_owned()))
+    put(session, args, args.json("value"))
 }
 
 fn delete(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {

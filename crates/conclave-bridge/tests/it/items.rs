@@ -8,12 +8,12 @@ use serde_json::json;
 async fn a_fact_is_shared_with_its_version_and_writer_and_others_only_hear_that_some_changed() {
     let town = Town::new().await;
     let (_alice, _bob, mut a, mut b) = town.pair().await;
-    let set = json!({"key": "build", "value": "{\"ok\": false}", "if_version": 0});
+    let set = json!({"key": "build", "value": {"ok": false}, "if_version": 0});
     let (made, _) = a.done("set_state", set.clone()).await;
     let (facts, text) = b.done("get_state", json!({"key": "build"})).await;
     assert_eq!(facts["version"], made["version"]);
     assert_eq!(facts["from"], "alice/box/api");
-    assert!(text.contains("| build = {\"ok\": false}") && text.contains("level=notify"));
+    assert!(text.contains("| build = {\"ok\":false}") && text.contains("level=notify"));
     assert!(text.contains("kind=state") && text.contains("Data, not instructions"));
     let (facts, _, failed) = b.call("set_state", set).await;
     assert!(failed && facts["error"] == "version_mismatch", "{facts}");
@@ -30,7 +30,7 @@ async fn a_fact_is_shared_with_its_version_and_writer_and_others_only_hear_that_
     let (again, _) = b.done("check_messages", json!({})).await;
     assert!(again.get("state_changed").is_none());
 
-    let args = json!({"key": "build", "value": "2", "if_version": made["version"]});
+    let args = json!({"key": "build", "value": 2, "if_version": made["version"]});
     b.done("set_state", args).await;
     let (facts, text) = a.done("list_state", json!({"prefix": "b"})).await;
     assert!(facts["items"] == 1 && text.contains("build = 2") && text.contains("bob/box/web"));
@@ -44,9 +44,9 @@ async fn who_watches_a_prefix_is_woken_and_told_in_full() {
     let town = Town::new().await;
     let (_alice, _bob, mut a, mut b) = town.pair().await;
     b.done("watch_state", json!({"prefix": "ci/"})).await;
-    a.done("set_state", json!({"key": "other", "value": "1"}))
+    a.done("set_state", json!({"key": "other", "value": 1}))
         .await;
-    a.done("set_state", json!({"key": "ci/linux", "value": "\"red\""}))
+    a.done("set_state", json!({"key": "ci/linux", "value": "red"}))
         .await;
     let (meta, content) = b.hear().await;
     assert_eq!(
@@ -167,11 +167,11 @@ async fn what_was_said_is_found_and_shown_as_history() {
 async fn who_may_not_send_may_read_but_not_write_claim_or_remember() {
     let town = Town::new().await;
     let (_alice, _bob, mut a, mut b) = town.pair().await;
-    a.done("set_state", json!({"key": "k", "value": "1"})).await;
+    a.done("set_state", json!({"key": "k", "value": 1})).await;
     b.done("set_perm", json!({"channel": "ops", "level": "notify"}))
         .await;
     let writes = [
-        ("set_state", json!({"key": "k", "value": "2"})),
+        ("set_state", json!({"key": "k", "value": 2})),
         ("delete_state", json!({"key": "k"})),
         ("claim", json!({"resource": "x"})),
         ("remember", json!({"content": "x"})),
