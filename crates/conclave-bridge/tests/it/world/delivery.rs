@@ -1,3 +1,5 @@
+//! The fake server's part for what became of messages.
+
 use super::Fake;
 use conclave_bridge::fabric::{Delivery, Later};
 use conclave_client::replica::delivery::MessageStatus;

@@ -1,3 +1,5 @@
+//! The fake server's part for shared items.
+
 use super::Fake;
 use conclave_bridge::fabric::*;
 use conclave_client::item::{Claim, Memory, Recall, StateItem, Written};

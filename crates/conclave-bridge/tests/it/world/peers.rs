@@ -1,3 +1,5 @@
+//! The fake server's part for peers and groups.
+
 use super::Fake;
 use conclave_bridge::fabric::{Later, PeerInfo, Peers};
 use conclave_bridge::labels::{Change, Labels};
