@@ -14,7 +14,7 @@ use conclave_proto::time::Now;
 
 const LIMIT: Arg = may("limit", Kind::Number(100), "default 10");
 const MAX_TOKENS: Arg = may("max_tokens", Kind::Number(20_000), "return about so much");
-const TAGS: Arg = may("tags", Kind::Text, "words with commas between them");
+const TAGS: Arg = may("tags", Kind::Texts(16), "");
 
 /// Tools for what members want to find again, and for what was said.
 pub(super) const TOOLS: &[Tool] = &[
@@ -79,9 +79,7 @@ fn budget(args: &Args) -> usize {
 }
 
 fn tags(args: &Args) -> Vec<String> {
-    let words = args.text("tags").unwrap_or_default().split(',');
-    let words = words.map(str::trim).filter(|word| !word.is_empty());
-    words.map(str::to_owned).collect()
+    args.texts("tags").into_iter().map(str::to_owned).collect()
 }
 
 fn remember(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {

@@ -16,6 +16,7 @@ mod python;
 mod refusals;
 mod sealed;
 mod talk;
+mod team;
 mod tls;
 mod verify;
 mod world;

@@ -67,6 +67,7 @@ impl Home {
         command
             .args(args)
             .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("CONCLAVE_HOME", self.path())
             .env("HOME", self.dir.path())
             .current_dir(self.dir.path())
@@ -269,7 +270,19 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn start(home: &Home, handle: &str) -> Self {
-        Self::run(home.command(&["bridge", "--as", handle]))
+        Self::start_with(home, handle, &[])
+    }
+
+    /// Starts one with more arguments.
+    pub(crate) fn start_with(home: &Home, handle: &str, more: &[&str]) -> Self {
+        Self::run(home.command(&[&["bridge", "--as", handle], more].concat()))
+    }
+
+    /// Starts one whose working directory is `dir`.
+    pub(crate) fn start_in(home: &Home, handle: &str, dir: &Path) -> Self {
+        let mut command = home.command(&["bridge", "--as", handle]);
+        command.current_dir(dir);
+        Self::run(command)
     }
 
     pub(crate) fn run(mut command: Command) -> Self {
