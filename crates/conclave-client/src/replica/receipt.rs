@@ -135,13 +135,18 @@ fn owe(
     if !(asks && message && mailbox) {
         return Ok(false);
     }
-    db.prepare_cached("INSERT OR REPLACE INTO receipt VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![
-            handle.as_str(),
-            sender,
-            id.as_bytes(),
-            fate.as_str(),
-            int(at.0)
-        ])?;
+    // The same words may be muted in one log and shown in another: the model has them then.
+    db.prepare_cached(
+        "INSERT INTO receipt VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE
+           SET fate = excluded.fate, at = excluded.at WHERE excluded.fate = ?6",
+    )?
+    .execute(params![
+        handle.as_str(),
+        sender,
+        id.as_bytes(),
+        fate.as_str(),
+        int(at.0),
+        Fate::InContext.as_str()
+    ])?;
     Ok(true)
 }

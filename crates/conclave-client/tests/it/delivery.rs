@@ -8,7 +8,7 @@ use conclave_client::replica::delivery::{MessageStatus, Step};
 use conclave_proto::body::Body;
 use conclave_proto::channel_log::{Role, Visibility};
 use conclave_proto::frame::op::Op;
-use conclave_proto::id::{ChannelId, MsgId};
+use conclave_proto::id::{ChannelId, LogId, MsgId};
 use conclave_proto::name::SessionPath;
 use conclave_proto::reject::Code;
 use std::time::Duration;
@@ -365,4 +365,31 @@ async fn what_the_server_does_not_take_is_refused() {
     let told = tokio::time::timeout(SOON, told).await.unwrap();
     let named = told.contains(&late.to_string()) && told.contains("bob/box/nobody");
     assert!(named, "{told}");
+}
+
+/// The same words may come in two logs, one of them muted: the model has them.
+#[tokio::test]
+async fn what_is_muted_in_one_log_and_shown_in_another_is_in_context() {
+    let mut team = Team::new(&["bob"]).await;
+    let (id, to) = (drawn(), [path("bob/box/web")]);
+    for target in [Target::Channel(team.ops), Target::Session(to[0].clone())] {
+        let body = Body::text("twice");
+        let sent = team.a.send_as(id, target, &to, &body, 0, false).await;
+        assert!(sent.unwrap().stored.is_some());
+    }
+    let status = team.a.message_status(id).await.unwrap().unwrap();
+    assert_eq!(
+        (status.parts.len(), status.rows.len()),
+        (2, 1),
+        "{status:?}"
+    );
+    let (_, b, events) = &mut team.others[0];
+    let mut logs = [heard(events).await.log, heard(events).await.log];
+    logs.sort_by_key(|log| *log != LogId::Channel(team.ops));
+    // Both are owed before either can be told.
+    team.world.down().await;
+    b.mark_shown(logs[1], id).await.unwrap();
+    b.mark_blocked(logs[0], id).await.unwrap();
+    team.world.up().await;
+    team.reaches(id, "bob/box/web", Step::InContext).await;
 }
