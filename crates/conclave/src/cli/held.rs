@@ -69,17 +69,18 @@ fn of_server(home: &Home, server: &Profile, session: Option<&str>) -> Vec<Held> 
     let Ok(known) = peek::claims(&dir.join("replica.sqlite")) else {
         return Vec::new();
     };
-    let noted = hosts(&dir);
-    let noted = noted
-        .iter()
-        .find(|note| Some(note.session_id.as_str()) == session);
-    let noted = noted.map(|note| note.path.to_string());
+    // A host that came back may have a note under a name of before, too.
+    let noted: Vec<String> = hosts(&dir)
+        .into_iter()
+        .filter(|note| Some(note.session_id.as_str()) == session)
+        .map(|note| note.path.to_string())
+        .collect();
     let account = server.user.as_ref();
     let machine = account.map(|account| format!("{}/{}/", account.user, account.machine));
-    let is_own = |holder: &str| match (&noted, &machine) {
-        (Some(path), _) => holder == path,
-        (None, Some(machine)) => holder.starts_with(machine.as_str()),
-        (None, None) => false,
+    let is_own = |holder: &str| match &machine {
+        _ if !noted.is_empty() => noted.iter().any(|path| path == holder),
+        Some(machine) => holder.starts_with(machine.as_str()),
+        None => false,
     };
     let now = UnixMs(now().0.saturating_add_signed(known.clock_ahead));
     let held = |(_, claim): (_, Standing)| {
