@@ -61,7 +61,7 @@ fn until<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
         match look() {
             Ok(found) => return found,
             Err(last) if start.elapsed() > SOON => panic!("not in time; last: {last}"),
-            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            Err(_) => std::thread::park_timeout(Duration::from_millis(50)),
         }
     }
 }
