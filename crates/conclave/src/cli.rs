@@ -4,6 +4,7 @@
 //! no other command and decides nothing about the protocol.
 
 mod acl;
+mod address;
 mod admin;
 mod ask;
 mod audit;
@@ -13,6 +14,7 @@ mod channel;
 mod claim;
 mod completions;
 mod forget;
+mod group;
 mod guard;
 mod held;
 mod history;
@@ -29,6 +31,7 @@ mod man;
 mod message;
 mod open;
 mod owner;
+mod peers;
 mod perm;
 mod recall;
 #[cfg(test)]
@@ -117,6 +120,11 @@ enum Command {
     Invite(invite::Command),
     /// List the sessions that are there
     Who(who::Args),
+    /// List who is in your channels, and what each session says of itself
+    Peers(peers::Args),
+    /// List the groups of a channel; carry one, or not any more
+    #[command(subcommand)]
+    Group(group::Command),
     /// End a session's subscription to a channel, or remove a user from it
     Kick(kick::Args),
     /// Ban a user from a channel
@@ -138,7 +146,7 @@ enum Command {
     List(list::Args),
     /// Show this machine's accounts, servers and queues
     Status,
-    /// Send a message to a channel, or whisper to a session
+    /// Send a message to channels, groups or sessions
     Send(send::Args),
     /// Ask a session or group, and print the answers that come in time
     Ask(ask::Args),
@@ -269,6 +277,8 @@ fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
         Command::Acl(command) => block_on(acl::run(cx, command)),
         Command::Invite(command) => block_on(invite::run(cx, command)),
         Command::Who(args) => block_on(who::run(cx, args)),
+        Command::Peers(args) => block_on(peers::run(cx, args)),
+        Command::Group(command) => block_on(group::run(cx, command)),
         Command::Kick(args) => block_on(kick::run(cx, args)),
         Command::Ban(args) => block_on(ban::ban(cx, args)),
         Command::Unban(args) => block_on(ban::unban(cx, args)),

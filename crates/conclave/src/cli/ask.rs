@@ -4,18 +4,18 @@
 //! later waits in its mailbox, for whoever asks by the same handle.
 
 use super::Context;
+use super::address;
 use super::open::{self, AGENT, Target};
-use crate::error::{CliError, Own};
+use crate::error::CliError;
 use crate::text::{moment, printable};
-use conclave_client::address::{Area, Part, Seat, To, Unresolved, resolve};
+use conclave_client::address::{Part, To};
 use conclave_client::client::Target as Place;
 use conclave_client::event::VerifiedMessage;
 use conclave_client::instance::Claim;
-use conclave_client::{Client, ClientError, Event, Session};
+use conclave_client::{Client, Event, Session};
 use conclave_proto::body::Body;
 use conclave_proto::id::{ChannelId, MsgId};
 use conclave_proto::name::{Name, SessionPath};
-use conclave_proto::reject::{Code, Reject};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -71,7 +71,7 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
     let asked = async {
         open::up(&mut events, UP).await?;
         client.follow_mailbox().await?;
-        let parts = means(&client, to).await?;
+        let parts = address::means(&client, vec![to]).await?;
         let words = args.question.join(" ");
         let (id, all) = say(&client, &parts, &words).await?;
         let wanted = args.answers.unwrap_or(all).clamp(1, all.max(1));
@@ -86,56 +86,6 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
     let answered = from.len() >= wanted;
     show(cx, id, answered, &answers);
     Ok(())
-}
-
-/// Finds whom a target means, among the sessions of the channels that this user is in.
-async fn means(client: &Client, to: To) -> Result<Vec<Part<ChannelId>>, CliError> {
-    let mut areas = Vec::new();
-    for info in open::joined(client).await? {
-        let name = client.known_name(info.channel).await?;
-        let name = name.map_or_else(|| info.channel.to_string(), |name| name.to_string());
-        let [a, b, ..] = info.channel.as_bytes();
-        let peers = client.peers(info.channel).await?.into_iter();
-        let seats = peers.map(|peer| Seat {
-            path: peer.session.path,
-            groups: peer
-                .profile
-                .map(|profile| profile.groups.into_iter().map(|label| label.name).collect())
-                .unwrap_or_default(),
-        });
-        areas.push(Area {
-            key: info.channel,
-            exact: format!("{name}~{a:02x}{b:02x}"),
-            name,
-            server: 0,
-            me: client.live().map(|ready| ready.path.clone()),
-            seats: seats.collect(),
-        });
-    }
-    let home = (areas.len() == 1).then_some(0);
-    resolve(&[to], &areas, home).map_err(unresolved)
-}
-
-fn unresolved(error: Unresolved) -> CliError {
-    match error {
-        Unresolved::NotFound { .. } => {
-            ClientError::from(Reject::new(Code::NotFound, hinted(&error))).into()
-        }
-        Unresolved::Ambiguous { .. } => CliError::own(Own::Ambiguous, hinted(&error)),
-        Unresolved::Yourself(_) | Unresolved::NoHome(_) => CliError::usage(error.to_string()),
-    }
-}
-
-/// The error, with what could be meant.
-fn hinted(error: &Unresolved) -> String {
-    match error {
-        Unresolved::NotFound { candidates, .. } | Unresolved::Ambiguous { candidates, .. }
-            if !candidates.is_empty() =>
-        {
-            format!("{error}; there is {}", candidates.join(", "))
-        }
-        _ => error.to_string(),
-    }
 }
 
 /// Says the question everywhere; returns its id and how many sessions it is for.

@@ -1,7 +1,7 @@
 //! `conclave bridge`: the MCP server of one agent session.
 
 use super::Context;
-use super::open::AGENT;
+use super::open::{self, AGENT};
 use crate::error::{CliError, chain};
 use conclave_bridge::BridgeConfig;
 use conclave_bridge::remote::Given;
@@ -49,7 +49,7 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
         home: cx.config_dir()?,
         servers: args.server,
         pinned: given.is_some(),
-        handle: given.unwrap_or_else(directory),
+        handle: given.unwrap_or_else(open::handle_here),
         agent: AGENT.to_owned(),
         channels,
         sets: args.tools,
@@ -57,10 +57,4 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
     };
     let ended = conclave_bridge::run(config).await;
     ended.map_err(|e| CliError::local(chain(&e)))
-}
-
-/// What a session is called that was given no name: its directory.
-pub(super) fn directory() -> Name {
-    let dir = std::env::current_dir().unwrap_or_default();
-    Name::slug(&dir.file_name().unwrap_or_default().to_string_lossy())
 }

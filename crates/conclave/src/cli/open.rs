@@ -7,6 +7,7 @@ use conclave_client::home::{Home, Profile};
 use conclave_client::{Client, ClientError, Event, Session};
 use conclave_proto::channel_log::Role;
 use conclave_proto::frame::reply::ChannelInfo;
+use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -23,6 +24,12 @@ pub(crate) struct Target {
     /// The server, by URL or part of it; needed only if this machine knows several
     #[arg(long, env = crate::config::ENV_SERVER, value_name = "SERVER")]
     pub(crate) server: Option<String>,
+}
+
+/// Returns what a session is called that was given no name: its directory.
+pub(crate) fn handle_here() -> Name {
+    let dir = std::env::current_dir().unwrap_or_default();
+    Name::slug(&dir.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Opens the directory of this machine, and makes it if need be.

@@ -7,6 +7,7 @@ mod asking;
 mod bridges;
 mod claims;
 mod demo;
+mod groups;
 mod help;
 mod items;
 mod machines;
