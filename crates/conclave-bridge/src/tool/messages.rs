@@ -23,8 +23,7 @@ pub(super) const TOOLS: &[Tool] = &[
         &[IN_CHANNEL, TEXT, REPLY_TO],
         send_channel,
     )
-    .emits()
-    .eager(),
+    .emits(),
     Tool::new(
         "whisper",
         Set::Seed,
@@ -36,8 +35,7 @@ pub(super) const TOOLS: &[Tool] = &[
         ],
         whisper,
     )
-    .emits()
-    .eager(),
+    .emits(),
 ];
 
 fn send_channel(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
