@@ -32,7 +32,8 @@ pub(super) const TOOLS: &[Tool] = &[Tool::new(
     ],
     ask,
 )
-.emits()];
+.emits()
+.eager()];
 
 /// A question that was said.
 pub(crate) struct Question {

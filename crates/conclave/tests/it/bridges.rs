@@ -102,7 +102,7 @@ fn the_opening_fits_what_hosts_keep_and_every_tool_explains_itself() {
         .filter(|t| t["_meta"]["anthropic/alwaysLoad"] == true);
     assert_eq!(
         loaded.count(),
-        5,
+        6,
         "the others wait until they are looked for"
     );
 }
