@@ -20,7 +20,7 @@ const CANDIDATES_MAX: usize = 8;
 /// One target, as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum To {
-    /// `name`: a handle, or a user with one session.
+    /// `name`: a user with one session, else a handle.
     Name(Name),
     /// `user/machine/session`.
     Path(SessionPath),
@@ -110,6 +110,8 @@ pub struct Area<K> {
     pub server: usize,
     /// This session, on that server.
     pub me: Option<SessionPath>,
+    /// The users who are members, there or not.
+    pub members: BTreeSet<Name>,
     /// Who is in it.
     pub seats: Vec<Seat>,
 }
@@ -119,6 +121,11 @@ impl<K> Area<K> {
         self.seats
             .iter()
             .filter(|seat| Some(&seat.path) != self.me.as_ref())
+    }
+
+    /// Returns whether a name is a member's: then it is no handle, whoever took it for one.
+    fn has_user(&self, name: &Name) -> bool {
+        self.members.contains(name) || self.seats.iter().any(|seat| seat.path.user == *name)
     }
 
     fn in_group(&self, group: &Group) -> impl Iterator<Item = &Seat> {
@@ -167,6 +174,11 @@ pub enum Unresolved {
         /// What is near.
         candidates: Vec<String>,
     },
+    /// It is a user who has no session there.
+    #[error(
+        "the user `{0}` has no session in your channels now; whispers wait for a session that is named by its whole path, user/machine/session"
+    )]
+    Away(String),
     /// Several things could be meant.
     #[error("`{to}` could be several")]
     Ambiguous {
@@ -316,38 +328,58 @@ fn carried<K>(group: &Group, to: &To, area: Option<&Area<K>>) -> Result<(), Unre
     })
 }
 
+/// Finds a session by a name: a member's sessions, wherever one is a member of that name; a handle only
+/// if nobody is.
 fn one_named<K>(
     name: &Name,
     areas: &[Area<K>],
     home: Option<usize>,
 ) -> Result<(Option<usize>, SessionPath), Unresolved> {
+    let users = areas.iter().filter(|area| area.has_user(name));
+    let users: BTreeSet<usize> = users.map(|area| area.server).collect();
+    // Users of that name on several servers are several people: the home channel's is meant.
+    let of_home = home.and_then(|at| areas.get(at)).map(|area| area.server);
+    let only = of_home.filter(|server| users.contains(server));
+    let is_meant = |area: &Area<K>, path: &SessionPath| match users.is_empty() {
+        true => path.handle == *name,
+        false => path.user == *name && only.is_none_or(|server| server == area.server),
+    };
     let in_home = areas.iter().enumerate().filter(|(at, _)| Some(*at) == home);
     let in_home: Vec<_> = in_home.map(|(_, area)| area).collect();
     for places in [in_home, areas.iter().collect()] {
         let mut found: BTreeSet<(usize, &SessionPath)> = BTreeSet::new();
         for area in places {
-            let named = area.others().filter(|seat| is_named(&seat.path, name));
+            let named = area.others().filter(|seat| is_meant(area, &seat.path));
             found.extend(named.map(|seat| (area.server, &seat.path)));
         }
         let first = found
             .first()
             .map(|(server, path)| (*server, (*path).clone()));
-        match (first, found.len()) {
-            (Some((server, path)), 1) => return Ok((Some(server), path)),
-            (Some(_), _) => {
+        let several = found.len() > 1 || (only.is_none() && users.len() > 1);
+        match first {
+            Some((server, path)) if !several => return Ok((Some(server), path)),
+            Some(_) => {
                 let candidates = found.iter().map(|(_, path)| path.to_string());
                 return Err(Unresolved::Ambiguous {
                     to: name.to_string(),
                     candidates: candidates.take(CANDIDATES_MAX).collect(),
                 });
             }
-            (None, _) => {}
+            None => {}
         }
     }
-    let mine = areas.iter().filter_map(|area| area.me.as_ref());
-    if mine.into_iter().any(|path| is_named(path, name)) {
+    let is_me = |area: &Area<K>| area.me.as_ref().is_some_and(|path| is_meant(area, path));
+    if areas.iter().any(is_me) {
         return Err(Unresolved::Yourself(name.to_string()));
     }
+    if !users.is_empty() {
+        return Err(Unresolved::Away(name.to_string()));
+    }
+    Err(unknown(name, areas))
+}
+
+/// Says that nobody has a name, and what is near.
+fn unknown<K>(name: &Name, areas: &[Area<K>]) -> Unresolved {
     let others = areas.iter().flat_map(Area::others);
     let mut known: BTreeSet<String> = others.map(|seat| seat.path.to_string()).collect();
     known.extend(areas.iter().map(|area| format!("#{}", area.name)));
@@ -357,16 +389,12 @@ fn one_named<K>(
             .flat_map(|seat| &seat.groups)
             .map(|group| format!("@{group}")),
     );
-    Err(Unresolved::NotFound {
+    Unresolved::NotFound {
         what: "session or user",
         to: name.to_string(),
         place: " in the channels that this session follows".into(),
         candidates: nearest(name.as_str(), known.into_iter()),
-    })
-}
-
-fn is_named(path: &SessionPath, name: &Name) -> bool {
-    path.handle == *name || path.user == *name
+    }
 }
 
 fn by_path<K>(

@@ -4,10 +4,11 @@ use super::Later;
 use crate::labels::{Change, Labels};
 use crate::trust::Sender;
 use conclave_proto::id::ChannelId;
-use conclave_proto::name::SessionPath;
+use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::profile::Profile;
 use conclave_proto::reject::Reject;
 use conclave_proto::time::UnixMs;
+use std::collections::BTreeSet;
 
 /// A session in a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct PeerInfo {
 pub trait Peers: Send {
     /// Lists the sessions of a channel, this one among them, asked fresh.
     fn roster(&self, channel: ChannelId) -> Later<Vec<PeerInfo>>;
+    /// Returns the names of a channel's members, there or not.
+    fn members(&self, channel: ChannelId) -> Later<BTreeSet<Name>>;
     /// Changes what this session says of itself, keeps it, and has it said.
     fn change_labels(&self, change: Change) -> Result<Labels, Reject>;
 }

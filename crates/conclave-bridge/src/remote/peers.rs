@@ -11,6 +11,7 @@ use conclave_proto::name::Name;
 use conclave_proto::profile::{Label, Profile};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 
@@ -51,6 +52,10 @@ impl Peers for Remote {
             };
             Ok(peers.into_iter().map(info).collect())
         })
+    }
+
+    fn members(&self, channel: ChannelId) -> Later<BTreeSet<Name>> {
+        self.later(move |site| async move { site.client.member_names(channel).await })
     }
 
     fn change_labels(&self, change: Change) -> Result<Labels, Reject> {

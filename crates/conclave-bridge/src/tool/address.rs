@@ -9,9 +9,10 @@ use crate::session::{Session, exact_name};
 use crate::state::HomeId;
 use conclave_client::address::{self, Area, Seat, TARGETS_MAX, To, Unresolved, resolve};
 use conclave_proto::id::ChannelId;
+use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::Now;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most channels in which a name is looked up.
 const AREAS_MAX: usize = 32;
@@ -35,6 +36,7 @@ struct Search {
     areas: Vec<Area<(HomeId, ChannelId)>>,
     home: Option<usize>,
     asked: BTreeMap<usize, Later<Vec<PeerInfo>>>,
+    members: Vec<Later<BTreeSet<Name>>>,
 }
 
 /// Finds out whom a call means, and goes on with that.
@@ -87,7 +89,7 @@ impl Search {
             Err(failure) if by_name => return Err(failure),
             Err(_) => None,
         };
-        let (mut areas, mut asked) = (Vec::new(), BTreeMap::new());
+        let (mut areas, mut asked, mut members) = (Vec::new(), BTreeMap::new(), Vec::new());
         for (server, view) in session.find_homes(args)? {
             let followed = view.channels.into_iter().filter(|channel| channel.followed);
             for channel in followed {
@@ -95,13 +97,16 @@ impl Search {
                 if areas.len() >= AREAS_MAX && home != Some(key) {
                     continue;
                 }
-                asked.insert(areas.len(), session.fabric(server)?.roster(channel.id));
+                let fabric = session.fabric(server)?;
+                asked.insert(areas.len(), fabric.roster(channel.id));
+                members.push(fabric.members(channel.id));
                 areas.push(Area {
                     key,
                     exact: exact_name(&channel),
                     name: channel.name.to_string(),
                     server: server.0,
                     me: view.path.clone(),
+                    members: BTreeSet::new(),
                     seats: Vec::new(),
                 });
             }
@@ -112,6 +117,7 @@ impl Search {
             areas,
             home,
             asked,
+            members,
         })
     }
 
@@ -134,9 +140,14 @@ impl Search {
                 }
             }
         }
+        if names {
+            self.learn_members().await;
+        }
         let offline = self.ask(needed).await;
         let mut found = resolve(&self.targets, &self.areas, self.home);
-        if names && matches!(found, Err(Unresolved::NotFound { .. })) {
+        let nobody =
+            |e: &Unresolved| matches!(e, Unresolved::NotFound { .. } | Unresolved::Away(_));
+        if names && found.as_ref().is_err_and(nobody) {
             let rest: Vec<usize> = self.asked.keys().copied().collect();
             self.ask(rest).await;
             found = resolve(&self.targets, &self.areas, self.home);
@@ -147,7 +158,19 @@ impl Search {
             (Err(Unresolved::NotFound { what, .. }), Some(reject)) if what != "channel" => {
                 Err(reject.into())
             }
+            (Err(Unresolved::Away(_)), Some(reject)) => Err(reject.into()),
             (Err(error), _) => Err(failure(error)),
+        }
+    }
+
+    /// Fills in who is a member where: a user's name is nobody else's, whether the user is there or not.
+    async fn learn_members(&mut self) {
+        let asked = std::mem::take(&mut self.members);
+        for (area, members) in self.areas.iter_mut().zip(asked) {
+            match members.await {
+                Ok(members) => area.members = members,
+                Err(error) => tracing::debug!(%error, "the members are not known"),
+            }
         }
     }
 
@@ -218,6 +241,7 @@ pub(super) fn failure(error: Unresolved) -> Failure {
         Unresolved::NotFound { candidates, .. } => {
             Failure::from(Reject::new(Code::NotFound, text)).candidates(candidates)
         }
+        Unresolved::Away(_) => Failure::from(Reject::new(Code::NotFound, text)),
         Unresolved::Ambiguous { candidates, .. } => {
             Failure::new("ambiguous", text, "name one of the candidates").candidates(candidates)
         }

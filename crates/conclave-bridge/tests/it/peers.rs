@@ -196,6 +196,34 @@ async fn several_targets_are_one_message_and_each_recipient_gets_it_once() {
     assert!(text.contains("| look at this"), "{text}");
 }
 
+#[tokio::test]
+async fn who_takes_a_users_name_for_a_handle_gets_nothing_that_is_for_the_user() {
+    let town = Town::new().await;
+    let (alice, bob) = (town.person("alice").await, town.person("bob").await);
+    let mallory = town.person("mallory").await;
+    let mut api = alice.bridge("api").await;
+    api.done("create_channel", json!({"name": "ops"})).await;
+    for user in ["bob", "mallory"] {
+        let added = json!({"channel": "ops", "user": user});
+        api.done("acl_add", added).await;
+    }
+    let mut thief = mallory.bridge("bob").await;
+    let thief_at = thief.you().await;
+    sees(&mut api, |facts| peer(facts, "/bob")["to"] == thief_at).await;
+    let secret = json!({"to": "bob", "message": "for bob alone"});
+    let (facts, _, failed) = api.call("send_message", secret.clone()).await;
+    assert!(failed && facts["error"] == "not_found", "{facts}");
+    let text = facts["message"].as_str().unwrap();
+    assert!(text.contains("user/machine/session"), "{text}");
+    // Once bob is there, the name is his, and not ambiguous.
+    let web = bob.bridge("web").await;
+    sees(&mut api, |facts| !peer(facts, "/web").is_null()).await;
+    let (facts, _) = api.done("send_message", secret).await;
+    assert_eq!(facts["to"], "bob/box/web", "{facts}");
+    web.end().await;
+    thief.end().await;
+}
+
 /// A desk with bob's two sessions and carol's.
 async fn desk() -> Desk {
     let mut there = world();

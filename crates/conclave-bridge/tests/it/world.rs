@@ -95,6 +95,8 @@ pub(crate) struct World {
     pub(crate) shown: Vec<MsgId>,
     /// Who is in every channel, and what they say of themselves.
     pub(crate) peers: Vec<(String, Profile)>,
+    /// The members of every channel, besides those who are there.
+    pub(crate) members: Vec<&'static str>,
     pub(crate) sent: Vec<Draft>,
     pub(crate) acts: Vec<Act>,
     pub(crate) refuse: Option<Reject>,
@@ -122,6 +124,7 @@ pub(crate) fn world() -> World {
         unshown: Vec::new(),
         shown: Vec::new(),
         peers: Vec::new(),
+        members: Vec::new(),
         sent: Vec::new(),
         acts: Vec::new(),
         refuse: None,

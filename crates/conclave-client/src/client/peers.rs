@@ -13,10 +13,10 @@ use conclave_proto::frame::op::ProfilesOf;
 use conclave_proto::frame::reply::{ProfileOf, SessionInfo};
 use conclave_proto::frame::{Op, Reply};
 use conclave_proto::id::{ChannelId, UserId};
-use conclave_proto::name::SessionPath;
+use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::profile::Profile;
 use conclave_proto::reject::{Code, Reject};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most pages of profiles that one call reads.
 const PAGES_MAX: usize = 64;
@@ -80,6 +80,22 @@ impl Client {
             peers.collect()
         })
         .await
+    }
+
+    /// Returns the names of a channel's members, there or not. Asks nobody where this machine knows them.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn member_names(&self, channel: ChannelId) -> Result<BTreeSet<Name>, ClientError> {
+        let names = |tip: &ChannelLog| {
+            let members = tip.members().values();
+            members.map(|member| member.name.clone()).collect()
+        };
+        let known = self.with(move |core| core.book.tip(&channel).map(names));
+        match known.await? {
+            Some(known) => Ok(known),
+            None => Ok(names(&self.tip(channel).await?)),
+        }
     }
 
     /// Reads every page of what sessions say of themselves.

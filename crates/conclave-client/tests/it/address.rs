@@ -21,6 +21,7 @@ fn area(key: u8, name: &str, server: usize, seats: Vec<Seat>) -> Area<u8> {
         exact: format!("{name}~0{key}"),
         server,
         me: Some(path("ada/box/api")),
+        members: seats.iter().map(|seat| seat.path.user.clone()).collect(),
         seats,
     }
 }
@@ -139,6 +140,7 @@ fn what_fits_nobody_or_several_says_what_is_there() {
         let (got, all) = match &error {
             Unresolved::NotFound { candidates, .. } => ("not_found", candidates.clone()),
             Unresolved::Ambiguous { candidates, .. } => ("ambiguous", candidates.clone()),
+            Unresolved::Away(_) => ("away", Vec::new()),
             Unresolved::Yourself(_) => ("yourself", Vec::new()),
             Unresolved::NoHome(_) => ("no_home", Vec::new()),
         };
@@ -218,4 +220,74 @@ fn a_text_mentions_handles_and_sessions_and_nothing_else() {
     ] {
         assert_eq!(is_mentioned(&[word.to_owned()], &web), means, "{word}");
     }
+}
+
+/// What a name comes to where home `#ops` is followed beside `#dev` and another server's `#far`, and the
+/// members of all three are known.
+fn named(name: &str, seats: [&[&str]; 3], members: [&[&str]; 3]) -> Result<String, Unresolved> {
+    let mut areas = Vec::new();
+    for (at, (seats, members)) in seats.iter().zip(members).enumerate() {
+        let seats = seats.iter().map(|path| seat(path, &[])).collect();
+        let mut area = area(0, ["ops", "dev", "far"][at], at / 2, seats);
+        area.members
+            .extend(members.iter().map(|name| name.parse().unwrap()));
+        areas.push(area);
+    }
+    let parts = resolve(&[name.parse().unwrap()], &areas, Some(0))?;
+    match parts.as_slice() {
+        [Part::Session { server, path }] => Ok(format!("{path}@{server:?}")),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_members_name_is_nobodys_handle() {
+    let away = |name: &str| Err(Unresolved::Away(name.into()));
+    let mallory: &[&str] = &["mallory/x/bob"];
+    // Bob is a member of home, of another channel, of none.
+    assert_eq!(
+        named("bob", [mallory, &[], &[]], [&["bob"], &[], &[]]),
+        away("bob")
+    );
+    assert_eq!(
+        named("bob", [mallory, &[], &[]], [&[], &["bob"], &[]]),
+        away("bob")
+    );
+    let handle = Ok("mallory/x/bob@Some(0)".to_owned());
+    assert_eq!(named("bob", [mallory, &[], &[]], [&[], &[], &[]]), handle);
+    // Who is there under the name does not make it ambiguous.
+    let both: &[&str] = &["bob/box/web", "mallory/x/bob"];
+    let bob = Ok("bob/box/web@Some(0)".to_owned());
+    assert_eq!(named("bob", [both, &[], &[]], [&[], &[], &[]]), bob);
+    assert_eq!(
+        named("bob", [mallory, &["bob/box/web"], &[]], [&[], &[], &[]]),
+        bob
+    );
+    let twice: &[&str] = &["bob/box/web", "bob/box/ui", "mallory/x/bob"];
+    let several = Err(Unresolved::Ambiguous {
+        to: "bob".into(),
+        candidates: vec!["bob/box/ui".into(), "bob/box/web".into()],
+    });
+    assert_eq!(named("bob", [twice, &[], &[]], [&[], &[], &[]]), several);
+    // One's own name means one's own sessions.
+    let ada: &[&str] = &["ada/box/api", "mallory/x/ada"];
+    let own = Err(Unresolved::Yourself("ada".into()));
+    assert_eq!(named("ada", [ada, &[], &[]], [&["ada"], &[], &[]]), own);
+}
+
+#[test]
+fn users_of_one_name_on_two_servers_are_two() {
+    let far: &[&str] = &["bob/mac/far"];
+    let away = Err(Unresolved::Away("bob".into()));
+    let one = Ok("bob/mac/far@Some(1)".to_owned());
+    assert_eq!(named("bob", [&[], &[], far], [&[], &[], &["bob"]]), one);
+    // The one of home's server is meant, there or not.
+    assert_eq!(
+        named("bob", [&[], &[], far], [&["bob"], &[], &["bob"]]),
+        away
+    );
+    assert_eq!(
+        named("bob", [&[], &[], far], [&[], &["bob"], &["bob"]]),
+        away
+    );
 }

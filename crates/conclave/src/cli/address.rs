@@ -33,6 +33,7 @@ pub(crate) async fn means(
             name,
             server: 0,
             me: client.live().map(|ready| ready.path.clone()),
+            members: client.member_names(info.channel).await?,
             seats: seats.collect(),
         });
     }
@@ -60,7 +61,7 @@ pub(crate) fn called(part: &Part<ChannelId>) -> String {
 
 fn unresolved(error: Unresolved) -> CliError {
     match error {
-        Unresolved::NotFound { .. } => {
+        Unresolved::NotFound { .. } | Unresolved::Away(_) => {
             ClientError::from(Reject::new(Code::NotFound, hinted(&error))).into()
         }
         Unresolved::Ambiguous { .. } => CliError::own(Own::Ambiguous, hinted(&error)),

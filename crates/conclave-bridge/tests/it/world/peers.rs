@@ -5,8 +5,10 @@ use conclave_bridge::fabric::{Later, PeerInfo, Peers};
 use conclave_bridge::labels::{Change, Labels};
 use conclave_bridge::trust::Sender;
 use conclave_proto::id::{ChannelId, UserId};
+use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
+use std::collections::BTreeSet;
 
 impl Peers for Fake {
     fn roster(&self, _: ChannelId) -> Later<Vec<PeerInfo>> {
@@ -28,6 +30,16 @@ impl Peers for Fake {
                 proven: None,
             };
             all.map(info).collect()
+        })
+    }
+
+    fn members(&self, _: ChannelId) -> Later<BTreeSet<Name>> {
+        self.reply(|world| {
+            world
+                .members
+                .iter()
+                .map(|name| name.parse().unwrap())
+                .collect()
         })
     }
 
