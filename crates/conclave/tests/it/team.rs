@@ -81,7 +81,7 @@ fn words(heard: &Value) -> &str {
 }
 
 #[test]
-fn a_group_an_array_and_a_role_reach_whom_they_mean_once() {
+fn lesson_06_a_group_an_array_and_everybody_reach_whom_they_mean_once() {
     let mut team = Team::start();
     let sent = team.api.must(
         "send_message",
@@ -91,12 +91,24 @@ fn a_group_an_array_and_a_role_reach_whom_they_mean_once() {
     for reviewer in [&mut team.web, &mut team.lead] {
         assert!(words(&reviewer.hear()).contains("please look at the branch"));
     }
-    // A group above reaches the one below, and nobody else.
-    team.api.must(
+    // A group above reaches the one below, and nobody else: its status has that one row.
+    let sent = team.api.must(
         "send_message",
         json!({"to": "@eng", "message": "backend only"}),
     );
     assert!(words(&team.web.hear()).contains("backend only"));
+    let status = team.api.must("message_status", json!({"id": id_of(&sent)}));
+    let rows = facts(&status)["recipients"].clone();
+    assert_eq!(rows.as_array().map(Vec::len), Some(1), "{status}");
+    assert_eq!(rows[0]["peer"], "bob/lap/web", "{status}");
+    // Everybody: both sessions of one machine.
+    team.api.must(
+        "send_message",
+        json!({"to": "*", "message": "to everybody"}),
+    );
+    for reviewer in [&mut team.web, &mut team.lead] {
+        assert!(words(&reviewer.hear()).contains("to everybody"));
+    }
 
     // Three names for two sessions.
     let to = json!(["@reviewers", "bob/lap/web", "lead"]);
