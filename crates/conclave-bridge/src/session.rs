@@ -5,11 +5,13 @@
 
 mod ask;
 mod changes;
+mod early;
 pub(crate) mod find;
 mod lapsed;
 
 use changes::Changes;
 pub(crate) use changes::{WATCHES_MAX, line, sender};
+use early::Early;
 pub(crate) use find::exact_name;
 use lapsed::Lapsed;
 
@@ -72,6 +74,7 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
         opener,
         events: events_in,
         opening: Opening::Not,
+        early: Early::default(),
         lapsed: Lapsed::default(),
         changes: Changes::default(),
     };
@@ -92,7 +95,9 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
                     session.done(done);
                 }
             }
-            Some((home, event)) = events.recv() => session.event(home, event),
+            Some((home, event)) = events.recv(), if session.takes_events() => {
+                session.told(home, event);
+            }
             () = tokio::time::sleep_until(wake), if deadline.is_some() => {
                 session.state.handle(now(start), Input::Timeout);
             }
@@ -127,6 +132,7 @@ pub struct Session {
     opener: Opener,
     events: mpsc::Sender<(HomeId, Event)>,
     opening: Opening,
+    early: Early,
     pub(crate) lapsed: Lapsed,
     pub(crate) changes: Changes,
 }
@@ -301,11 +307,13 @@ impl Session {
                     self.refresh(home);
                     self.load_missed(home);
                 }
+                self.hear_early();
                 None
             }
             Err(reject) => {
                 tracing::error!(%reject, "no server was opened");
                 self.opening = Opening::Failed;
+                self.drop_early();
                 Some(reject)
             }
         };
