@@ -84,6 +84,15 @@ impl Drop for Silence {
     }
 }
 
+/// Returns the words of a command line, or what was piped in if there are none or only a `-`.
+pub(crate) fn words(typed: &[String], bytes_max: usize) -> Result<String, CliError> {
+    let typed = typed.join(" ");
+    match typed.is_empty() || typed == "-" {
+        true => text(bytes_max),
+        false => Ok(typed),
+    }
+}
+
 /// Reads a text that was piped in, at most `bytes_max`; one line break at its end is not part of it.
 pub(crate) fn text(bytes_max: usize) -> Result<String, CliError> {
     let mut text = String::new();

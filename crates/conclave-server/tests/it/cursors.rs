@@ -1,6 +1,7 @@
 //! Who learns how far readers are, and that what is told is what they confirmed.
 
 use crate::rig::{self, open_config, serve};
+use crate::room::{LOG, NOWHERE, ROOM, Scene};
 use crate::world::{Peer, Person, World, name, settings};
 use conclave_proto::body::Head;
 use conclave_proto::channel_log::{CtlBody, RemoveKind, Visibility};
@@ -17,35 +18,14 @@ use conclave_server::store::memory::MemoryStore;
 use conclave_server::store::sqlite::SqliteStore;
 use conclave_server::store::{Store, Write};
 
-const ROOM: ChannelId = ChannelId::new([5; 16]);
-const NOWHERE: ChannelId = ChannelId::new([6; 16]);
-const LOG: LogId = LogId::Channel(ROOM);
-
-struct Scene {
-    world: World,
-    ana: (Person, Peer),
-    bob: (Person, Peer),
-    head: Head,
-}
-
-/// Ana owns a private room that Bob is a member of; both follow it and their mailboxes.
+/// Both follow their mailboxes, too.
 fn scene(store: Box<dyn Store>) -> Scene {
-    let mut world = World::with(settings(), store);
-    let (ana, bob) = (Person::new("ana", 10), Person::new("bob", 20));
-    let (at, bt) = (world.register(&ana, "work"), world.register(&bob, "work"));
-    let head = world.create(&ana, &at, ROOM, Visibility::Private, "room");
-    let head = world.add((&ana, &at), ROOM, head, &bob);
-    for peer in [&at, &bt] {
-        world.subscribe(peer, LOG, 0).unwrap();
+    let mut scene = Scene::new(World::with(settings(), store));
+    for peer in [&scene.ana.1, &scene.bob.1] {
         let mailbox = peer.ready.mailbox.unwrap();
-        world.subscribe(peer, mailbox, 0).unwrap();
+        scene.world.subscribe(peer, mailbox, 0).unwrap();
     }
-    Scene {
-        world,
-        ana: (ana, at),
-        bob: (bob, bt),
-        head,
-    }
+    scene
 }
 
 fn ephemeral() -> Scene {

@@ -20,6 +20,7 @@ mod profiles;
 mod quotas;
 mod retry;
 mod rig;
+mod room;
 mod rotation;
 mod rules;
 mod sealed;

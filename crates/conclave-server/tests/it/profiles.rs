@@ -1,6 +1,7 @@
 //! What sessions say of themselves: who may, who sees it, for how long, and what it may cost.
 
 use crate::rig::{self, open_config, serve};
+use crate::room::{LOG, NOWHERE, ROOM, Scene};
 use crate::rules::{act, administered};
 use crate::sealed;
 use crate::world::{Peer, Person, World, code, settings};
@@ -23,34 +24,8 @@ use conclave_server::hub::Command;
 use conclave_server::store::memory::MemoryStore;
 use std::collections::BTreeSet;
 
-const ROOM: ChannelId = ChannelId::new([5; 16]);
-const NOWHERE: ChannelId = ChannelId::new([6; 16]);
-const LOG: LogId = LogId::Channel(ROOM);
-
-/// Ana owns a private room that Bob is a member of; both follow it.
-struct Scene {
-    world: World,
-    ana: (Person, Peer),
-    bob: (Person, Peer),
-    head: Head,
-}
-
 fn scene() -> Scene {
-    let mut world = World::new();
-    let (ana, bob) = (Person::new("ana", 10), Person::new("bob", 20));
-    let (at, bt) = (world.register(&ana, "work"), world.register(&bob, "work"));
-    let head = world.create(&ana, &at, ROOM, Visibility::Private, "room");
-    let head = world.add((&ana, &at), ROOM, head, &bob);
-    for peer in [&at, &bt] {
-        world.subscribe(peer, LOG, 0).unwrap();
-        world.events(peer.conn);
-    }
-    Scene {
-        world,
-        ana: (ana, at),
-        bob: (bob, bt),
-        head,
-    }
+    Scene::new(World::new())
 }
 
 /// A profile of this session; its counter counts nothing.

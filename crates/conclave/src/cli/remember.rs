@@ -21,12 +21,7 @@ pub(crate) struct Args {
 
 /// Keeps it.
 pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
-    let typed = args.text.join(" ");
-    let text = if typed.is_empty() || typed == "-" {
-        prompt::text(BODY_BYTES_MAX)?
-    } else {
-        typed
-    };
+    let text = prompt::words(&args.text, BODY_BYTES_MAX)?;
     let done = open::with(cx, &args.place.target, async |client| {
         let channel = args.place.find(client).await?;
         Ok(client.remember(channel, text.trim_end(), &args.tag).await?)

@@ -36,12 +36,7 @@ pub(crate) struct Args {
 
 /// Sends.
 pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
-    let typed = args.text.join(" ");
-    let text = if typed.is_empty() || typed == "-" {
-        prompt::text(BODY_BYTES_MAX)?
-    } else {
-        typed
-    };
+    let text = prompt::words(&args.text, BODY_BYTES_MAX)?;
     if text.trim().is_empty() {
         return Err(CliError::usage("there is nothing to send").hint("give a text, or pipe one in"));
     }
