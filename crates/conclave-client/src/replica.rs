@@ -235,6 +235,8 @@ fn migrate(db: &Connection) -> Result<(), rusqlite::Error> {
     if !db.prepare(routed)?.exists([])? {
         db.execute_batch("ALTER TABLE message ADD COLUMN route BLOB NOT NULL DEFAULT x''")?;
     }
+    // Another index finds ids in one log, and in any.
+    db.execute_batch("DROP INDEX IF EXISTS message_id")?;
     let queued = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'outbox'";
     if db.prepare(queued)?.exists([])? {
         db.execute_batch(

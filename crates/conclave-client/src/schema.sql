@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS message (
     route BLOB NOT NULL DEFAULT x'',
     PRIMARY KEY (log, seq)
 );
-CREATE UNIQUE INDEX IF NOT EXISTS message_id ON message (log, id);
+CREATE UNIQUE INDEX IF NOT EXISTS message_place ON message (id, log);
 CREATE INDEX IF NOT EXISTS message_ctr ON message (log, key, sid, ctr, seq);
 -- How far a handle has received a log, and from where on it counts what is unread.
 CREATE TABLE IF NOT EXISTS feed (
@@ -57,6 +57,7 @@ CREATE TABLE IF NOT EXISTS feed (
     cursor INTEGER NOT NULL,
     PRIMARY KEY (handle, log)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS feed_log ON feed (log);
 CREATE TABLE IF NOT EXISTS shown (
     handle TEXT NOT NULL,
     log BLOB NOT NULL,
@@ -115,6 +116,7 @@ CREATE TABLE IF NOT EXISTS sent (
     at INTEGER,
     PRIMARY KEY (id, log)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS sent_created ON sent (created);
 CREATE TABLE IF NOT EXISTS delivery (
     id BLOB NOT NULL,
     peer TEXT NOT NULL,

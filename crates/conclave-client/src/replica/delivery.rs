@@ -285,8 +285,14 @@ impl Replica {
     /// [`ReplicaError`].
     pub(crate) async fn proven(&self) -> Result<HashMap<SessionPath, UnixMs>, ReplicaError> {
         self.call(|db| {
+            // From peer to peer, not from message to message.
             let mut query = db.prepare_cached(
-                "SELECT peer, max(at) FROM delivery WHERE step >= 6 GROUP BY peer",
+                "WITH RECURSIVE p (peer) AS
+                   (SELECT min(peer) FROM delivery WHERE step >= 6
+                    UNION ALL SELECT (SELECT min(d.peer) FROM delivery d
+                      WHERE d.step >= 6 AND d.peer > p.peer) FROM p WHERE p.peer IS NOT NULL)
+                 SELECT peer, (SELECT max(d.at) FROM delivery d WHERE d.step >= 6 AND d.peer = p.peer)
+                 FROM p WHERE peer IS NOT NULL",
             )?;
             let found = query.query_map([], |r| {
                 let peer = r.get_ref(0)?.as_str()?.parse().ok();
@@ -330,12 +336,13 @@ impl Replica {
         self.call(move |db| {
             let tx = db.transaction()?;
             let before = int(now.0.saturating_sub(KEPT_MS));
-            tx.execute("DELETE FROM sent WHERE created < ?1", [before])?;
             tx.execute(
-                "DELETE FROM delivery WHERE NOT EXISTS
-                   (SELECT 1 FROM sent s WHERE s.id = delivery.id AND s.log = delivery.log)",
-                [],
+                "DELETE FROM delivery WHERE id IN (SELECT id FROM sent WHERE created < ?1)
+                   AND EXISTS (SELECT 1 FROM sent s
+                     WHERE s.id = delivery.id AND s.log = delivery.log AND s.created < ?1)",
+                [before],
             )?;
+            tx.execute("DELETE FROM sent WHERE created < ?1", [before])?;
             tx.commit()
         })
         .await

@@ -217,11 +217,11 @@ impl Replica {
                  WHERE m.seq > f.start AND m.kind <= 2 AND m.sender <> ?2 AND NOT EXISTS
                    (SELECT 1 FROM passed p WHERE p.handle = ?1 AND p.log = m.log AND p.id = m.id)
                  AND NOT EXISTS
-                   (SELECT 1 FROM feed g
-                    JOIN shown s ON s.handle = ?1 AND s.log = g.log AND s.id = m.id
-                    WHERE g.handle = ?1 AND (g.log = m.log OR EXISTS
-                      (SELECT 1 FROM message o
-                       WHERE o.log = g.log AND o.id = m.id AND o.sender = m.sender)))
+                   (SELECT 1 FROM shown s WHERE s.handle = ?1 AND s.log = m.log AND s.id = m.id)
+                 AND NOT EXISTS
+                   (SELECT 1 FROM message o CROSS JOIN shown s
+                      ON s.handle = ?1 AND s.log = o.log AND s.id = o.id
+                    WHERE o.id = m.id AND o.sender = m.sender AND o.log <> m.log)
                  ORDER BY m.at, m.log, m.seq LIMIT ?3",
                 COLUMNS.replace(", ", ", m.")
             );

@@ -16,6 +16,7 @@ mod lies;
 mod memory;
 mod owner;
 mod peers;
+mod plans;
 mod recovery;
 mod scene;
 mod sealed;
