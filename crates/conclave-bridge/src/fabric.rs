@@ -216,8 +216,8 @@ pub trait Fabric: Peers + Items + Delivery {
     fn history(&self, channel: ChannelId, after: Option<u64>, max: usize) -> Later<Vec<Message>>;
     /// Reads whispers with a session, both ways: the newest `max`; ascending.
     fn whispers(&self, peer: SessionPath, max: usize) -> Later<Vec<Message>>;
-    /// Finds one message.
-    fn message(&self, id: MsgId) -> Later<Option<Message>>;
+    /// Finds what was said under an id, one of each sender: what this session has a shown mark of, if any.
+    fn messages(&self, id: MsgId) -> Later<Vec<Message>>;
     /// Returns the oldest messages without a shown mark.
     fn unshown(&self, max: usize) -> Later<Vec<Message>>;
     /// Remembers that a message is not unread any more.

@@ -264,11 +264,10 @@ impl Fabric for Remote {
         })
     }
 
-    fn message(&self, id: MsgId) -> Later<Option<Message>> {
+    fn messages(&self, id: MsgId) -> Later<Vec<Message>> {
         self.later(move |site| async move {
-            let found = site.client.message(id).await?;
-            let found = found.into_iter().collect();
-            Ok(site.messages(found).await.pop())
+            let found = site.client.said_under(id).await?;
+            Ok(site.messages(found).await)
         })
     }
 

@@ -82,8 +82,9 @@ pub struct State {
     told: bool,
     unread: Unread,
     /// What was shown lately: the replica may not know it yet when it is asked for what was not.
-    seen: Recent<(HomeId, SessionPath, MsgId), ()>,
-    threads: Recent<MsgId, Thread>,
+    seen: Recent<(HomeId, SessionPath, MsgId), LogId>,
+    /// An id is its sender's alone: others may use it, too.
+    threads: Recent<MsgId, Vec<Thread>>,
     /// The questions that calls wait for.
     asked: BTreeMap<MsgId, ask::Asked>,
     guard: Guard,
@@ -215,27 +216,51 @@ impl State {
         &mut self.guard
     }
 
-    /// Returns where a message stands in its conversation, if this session showed it lately.
+    /// Returns where the messages of an id stand in their conversations, one of each sender, as far as this
+    /// session showed them lately.
     #[must_use]
-    pub fn thread(&self, id: MsgId) -> Option<Thread> {
-        self.threads.find(&id).cloned()
+    pub fn threads(&self, id: MsgId) -> &[Thread] {
+        self.threads.find(&id).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns a message that is unread.
+    /// Returns where the message stands that an answer means: the one it fits, else the only one of that id.
     #[must_use]
-    pub fn find(&self, id: MsgId) -> Option<&Message> {
+    pub fn thread(&self, id: MsgId, fits: impl Fn(&Thread) -> bool) -> Option<Thread> {
+        match self.threads(id) {
+            [one] => Some(one.clone()),
+            several => several.iter().find(|thread| fits(thread)).cloned(),
+        }
+    }
+
+    /// Returns what is unread under an id.
+    #[must_use]
+    pub fn find(&self, id: MsgId) -> Vec<Message> {
         self.unread.find(id)
     }
 
     /// Notes that the agent has a message: a tool returned it, or an answer named it.
     pub fn shown(&mut self, home: HomeId, log: LogId, from: &SessionPath, id: MsgId) {
-        self.unread.remove(home, from, id);
+        let item = self.unread.remove(home, from, id);
         self.mark(home, log, from, id, Why::Shown);
+        if let Some(item) = item {
+            self.pass_copies(&item, log);
+        }
+    }
+
+    /// Has the copies of a message, but the one that is shown, not come again.
+    fn pass_copies(&mut self, item: &Item, shown: LogId) {
+        let Message { home, log, id, .. } = item.message;
+        for log in item.copies.iter().copied().chain([log]) {
+            if log != shown {
+                self.outputs
+                    .push_back(Output::Mark(home, log, id, Why::Passed));
+            }
+        }
     }
 
     fn mark(&mut self, home: HomeId, log: LogId, from: &SessionPath, id: MsgId, why: Why) {
         if why == Why::Shown {
-            self.seen.entry(&(home, from.clone(), id), || ());
+            self.seen.entry(&(home, from.clone(), id), || log);
         }
         self.outputs.push_back(Output::Mark(home, log, id, why));
     }
@@ -253,6 +278,7 @@ impl State {
             let Some(next) = self.unread.pop() else { break };
             let message = &next.message;
             self.mark_message(message, Why::Shown);
+            self.pass_copies(&next, message.log);
             let mut frame = self.show(now, message, next.age, 0);
             if next.pushed {
                 frame.attributes = frame.attributes.with(Key::Redelivered, 1);
@@ -281,13 +307,7 @@ impl State {
 
     /// Renders a message: the one way to the agent, live or not.
     pub fn show(&mut self, now: Now, message: &Message, age: Age, offset: usize) -> Frame {
-        self.threads.entry(&message.id, || Thread {
-            home: message.home,
-            log: message.log,
-            from: message.from.clone(),
-            hop: message.hop,
-            root: message.root.unwrap_or(message.id),
-        });
+        self.note_thread(message);
         let age_ms = now.wall.since(message.at);
         let scope = message.place.scope();
         let (tier, level) = match self.homes.get(&message.home) {
@@ -317,7 +337,10 @@ impl State {
 
     fn arrived(&mut self, now: Now, message: Message, age: Age) {
         let key = (message.home, message.from.clone(), message.id);
-        if self.seen.find(&key).is_some() {
+        if let Some(shown) = self.seen.find(&key) {
+            if *shown != message.log {
+                self.mark_message(&message, Why::Passed);
+            }
             return;
         }
         let scope = message.place.scope();

@@ -34,9 +34,10 @@ impl State {
     /// Begins to collect the answers of a question, with those that came before this was known.
     pub fn ask(&mut self, id: MsgId) {
         let mut asked = Asked::default();
-        for (message, age) in self.unread.take_answers(id) {
+        for item in self.unread.take_answers(id) {
+            self.pass_copies(&item, item.message.log);
             // Unread holds each once, and is bounded.
-            asked.0.push((message, age));
+            asked.0.push((item.message, item.age));
         }
         self.asked.insert(id, asked);
     }

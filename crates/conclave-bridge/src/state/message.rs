@@ -141,7 +141,25 @@ impl Home {
     }
 }
 
+/// The most senders of one id whose conversations are remembered.
+const THREADS_MAX: usize = 8;
+
 impl State {
+    /// Remembers where a message stands that is shown.
+    pub(super) fn note_thread(&mut self, message: &Message) {
+        let threads = self.threads.entry(&message.id, Vec::new);
+        let same = |t: &Thread| t.home == message.home && t.from == message.from;
+        if threads.len() < THREADS_MAX && !threads.iter().any(same) {
+            threads.push(Thread {
+                home: message.home,
+                log: message.log,
+                from: message.from.clone(),
+                hop: message.hop,
+                root: message.root.unwrap_or(message.id),
+            });
+        }
+    }
+
     /// Returns whether a message is for this session.
     pub(super) fn is_meant(&self, message: &Message) -> bool {
         let home = self.homes.get(&message.home);

@@ -2,7 +2,7 @@
 
 use super::{Age, HomeId, Message};
 use conclave_proto::body::Priority;
-use conclave_proto::id::MsgId;
+use conclave_proto::id::{LogId, MsgId};
 use conclave_proto::name::SessionPath;
 use conclave_proto::time::Mono;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,6 +16,20 @@ pub(super) struct Item {
     pub(super) age: Age,
     pub(super) pushed: bool,
     pub(super) arrived: Mono,
+    /// In which other logs it stands, too.
+    pub(super) copies: Vec<LogId>,
+}
+
+/// The most logs that one sender's message is said in, and some more.
+const COPIES_MAX: usize = 32;
+
+impl Item {
+    fn add_copy(&mut self, log: LogId) {
+        let known = self.message.log == log || self.copies.contains(&log);
+        if !known && self.copies.len() < COPIES_MAX {
+            self.copies.push(log);
+        }
+    }
 }
 
 /// See the module.
@@ -42,7 +56,10 @@ impl Unread {
     /// Takes a message in; `false` if it is here already, or there is no room.
     pub(super) fn insert(&mut self, now: Mono, message: Message, age: Age) -> bool {
         let key = key(&message);
-        if self.places.contains_key(&key) {
+        if let Some(place) = self.places.get(&key) {
+            if let Some(item) = self.items.get_mut(place) {
+                item.add_copy(message.log);
+            }
             return false;
         }
         if self.items.len() >= UNREAD_MAX {
@@ -61,6 +78,7 @@ impl Unread {
                 age,
                 pushed: false,
                 arrived: now,
+                copies: Vec::new(),
             },
         );
         self.next += 1;
@@ -93,28 +111,24 @@ impl Unread {
         items
     }
 
-    pub(super) fn remove(&mut self, home: HomeId, from: &SessionPath, id: MsgId) {
-        if let Some(place) = self.places.get(&(home, from.clone(), id)).copied() {
-            self.take(place);
-        }
+    pub(super) fn remove(&mut self, home: HomeId, from: &SessionPath, id: MsgId) -> Option<Item> {
+        let place = self.places.get(&(home, from.clone(), id)).copied()?;
+        self.take(place)
     }
 
     /// Takes out what answers a message.
-    pub(super) fn take_answers(&mut self, id: MsgId) -> Vec<(Message, Age)> {
+    pub(super) fn take_answers(&mut self, id: MsgId) -> Vec<Item> {
         let answers = |_: &u64, item: &mut Item| item.message.reply_to == Some(id);
         let taken: Vec<(u64, Item)> = self.items.extract_if(.., answers).collect();
         for (place, item) in &taken {
             self.forget(*place, item);
         }
-        let taken = taken.into_iter();
-        taken.map(|(_, item)| (item.message, item.age)).collect()
+        taken.into_iter().map(|(_, item)| item).collect()
     }
 
-    pub(super) fn find(&self, id: MsgId) -> Option<&Message> {
-        self.items
-            .values()
-            .map(|item| &item.message)
-            .find(|message| message.id == id)
+    pub(super) fn find(&self, id: MsgId) -> Vec<Message> {
+        let all = self.items.values().map(|item| &item.message);
+        all.filter(|message| message.id == id).cloned().collect()
     }
 
     /// Returns what is to be pushed next, of what is due by now: what interrupts, then the oldest.

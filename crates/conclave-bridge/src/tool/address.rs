@@ -48,7 +48,7 @@ pub(super) fn addressed(
     let bad = |e: address::BadTo| Failure::arguments(format!("`to`: {e}"));
     let targets = args.texts("to").into_iter().map(str::parse);
     let targets = targets.collect::<Result<Vec<To>, _>>().map_err(bad)?;
-    let parent = answered(session, args)?;
+    let parent = answered(session, args, None)?;
     let only = match parent {
         Some(home) => Some(home),
         None => session.find_home(args).ok(),

@@ -6,7 +6,7 @@ use super::say::{Say, say};
 use super::{IN_CHANNEL, Set, Step, Tool};
 use crate::fabric::Target;
 use crate::session::Session;
-use crate::state::HomeId;
+use crate::state::{HomeId, Thread};
 use conclave_proto::id::MsgId;
 use conclave_proto::name::SessionPath;
 use conclave_proto::time::Now;
@@ -53,16 +53,22 @@ fn whisper(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure
     let to: SessionPath = args
         .parsed("to")?
         .ok_or_else(|| Failure::arguments("`to` is missing"))?;
-    let home = answered(session, args)?;
+    let home = answered(session, args, Some(&to))?;
     let home = home.map_or_else(|| session.find_home(args), Ok)?;
     let name = to.to_string();
     narrow(session, now, home, Target::Session(to), name, args)
 }
 
-/// Returns the server of the message that a call answers, unless the call names a server.
-pub(super) fn answered(session: &Session, args: &Args) -> Result<Option<HomeId>, Failure> {
+/// Returns the server of the message that a call answers, unless the call names a server. Where several
+/// peers used its id it is `to`'s.
+pub(super) fn answered(
+    session: &Session,
+    args: &Args,
+    to: Option<&SessionPath>,
+) -> Result<Option<HomeId>, Failure> {
     let parent = args.parsed::<MsgId>("reply_to")?;
-    let thread = parent.and_then(|id| session.state.thread(id));
+    let fits = |thread: &Thread| Some(&thread.from) == to;
+    let thread = parent.and_then(|id| session.state.thread(id, fits));
     let unnamed = args.text("server").is_none();
     Ok(thread.filter(|_| unnamed).map(|thread| thread.home))
 }

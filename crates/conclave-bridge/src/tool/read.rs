@@ -6,7 +6,7 @@ use super::budget::{Cost, Form, plan};
 use super::{PAGE_MAX, Set, Step, Tool, WAIT_S_MAX};
 use crate::render::Frame;
 use crate::session::Session;
-use crate::state::{Age, Message, Place};
+use crate::state::{Age, HomeId, Message, Place, Thread};
 use conclave_proto::name::SessionPath;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::Now;
@@ -220,36 +220,62 @@ fn read(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
         .parsed("id")?
         .ok_or_else(|| Failure::arguments("`id` is missing"))?;
     let offset = usize::try_from(args.number("offset").unwrap_or_default()).unwrap_or(usize::MAX);
-    if let Some(message) = session.state.find(id).cloned() {
-        return Ok(Step::Done(read_answer(session, now, &message, offset)));
+    let mut found = session.state.find(id);
+    // What the agent was shown under an id is what it means by it, not what somebody else said under it.
+    let meant: Vec<_> = session.state.threads(id).iter().map(whose).collect();
+    let is_meant = move |m: &Message| meant.is_empty() || meant.contains(&(m.home, m.from.clone()));
+    found.retain(&is_meant);
+    if found.len() == session.state.threads(id).len() && !found.is_empty() {
+        return Ok(Step::Done(read_answer(session, now, &found, offset)));
     }
     let homes = session.find_homes(args)?;
     let asked = homes
         .iter()
-        .map(|(home, _)| Ok(session.fabric(*home)?.message(id)));
+        .map(|(home, _)| Ok(session.fabric(*home)?.messages(id)));
     let asked: Vec<_> = asked.collect::<Result<_, Failure>>()?;
-    let first = Box::pin(async move {
+    let all = Box::pin(async move {
         for search in asked {
-            if let Some(message) = search.await? {
-                return Ok(message);
+            for message in search.await? {
+                if !found
+                    .iter()
+                    .any(|m| (m.home, &m.from) == (message.home, &message.from))
+                {
+                    found.push(message);
+                }
             }
         }
-        Err(Reject::new(
-            Code::NotFound,
-            "there is no message of that id here",
-        ))
+        found.retain(is_meant);
+        match found.is_empty() {
+            false => Ok(found),
+            true => Err(Reject::new(
+                Code::NotFound,
+                "there is no message of that id here",
+            )),
+        }
     });
-    Ok(Step::later(first, move |session, now, message: Message| {
-        read_answer(session, now, &message, offset)
-    }))
+    Ok(Step::later(
+        all,
+        move |session, now, found: Vec<Message>| read_answer(session, now, &found, offset),
+    ))
 }
 
-fn read_answer(session: &mut Session, now: Now, message: &Message, offset: usize) -> Answer {
-    session
-        .state
-        .shown(message.home, message.log, &message.from, message.id);
-    let frame = session.state.show(now, message, Age::History, offset);
-    Answer::ok().frames([frame.standalone()])
+fn whose(thread: &Thread) -> (HomeId, SessionPath) {
+    (thread.home, thread.from.clone())
+}
+
+/// The most senders of one id of which a call shows the message.
+const SENDERS_MAX: usize = 4;
+
+fn read_answer(session: &mut Session, now: Now, found: &[Message], offset: usize) -> Answer {
+    let mut frames = Vec::new();
+    for message in found.iter().take(SENDERS_MAX) {
+        session
+            .state
+            .shown(message.home, message.log, &message.from, message.id);
+        let frame = session.state.show(now, message, Age::History, offset);
+        frames.push(frame.standalone());
+    }
+    Answer::ok().frames(frames)
 }
 
 /// How much a call may return.

@@ -8,9 +8,9 @@ use crate::fabric::{Draft, Later, Part, Sent, SentState, Target};
 use crate::guard::{Guard, Outgoing, cost};
 use crate::policy::Scope;
 use crate::session::Session;
-use crate::state::HomeId;
+use crate::state::{HomeId, Thread};
 use conclave_proto::body::Priority;
-use conclave_proto::id::MsgId;
+use conclave_proto::id::{LogId, MsgId};
 use conclave_proto::limit::BODY_BYTES_MAX;
 use conclave_proto::name::SessionPath;
 use conclave_proto::reject::{Code, Reject};
@@ -54,6 +54,15 @@ impl Say {
             expects_reply: false,
             receipt: false,
         }
+    }
+
+    /// Returns whether this goes to where a message came from.
+    fn answers(&self, thread: &Thread) -> bool {
+        let meets = |(_, part): &(String, Part)| match &part.target {
+            Target::Channel(id) => thread.log == LogId::Channel(*id),
+            Target::Session(path) => thread.from == *path,
+        };
+        thread.home == self.home && self.parts.iter().any(meets)
     }
 
     fn whispers(&self) -> Vec<&SessionPath> {
@@ -101,7 +110,8 @@ pub(super) fn say(session: &mut Session, now: Now, what: Say) -> Result<Later<Sa
             return Err(Failure::level(place, level));
         }
     }
-    let thread = what.reply_to.and_then(|id| session.state.thread(id));
+    let parent = |id| session.state.thread(id, |thread| what.answers(thread));
+    let thread = what.reply_to.and_then(parent);
     // The depth of a parent that this session has not seen is not known: it counts as one.
     let root = thread.as_ref().map(|thread| thread.root).or(what.reply_to);
     let parent = what

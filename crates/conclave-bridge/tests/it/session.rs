@@ -560,3 +560,31 @@ async fn servers_that_could_not_be_opened_are_tried_again_at_the_next_call() {
             .contains("late but heard")
     );
 }
+
+#[tokio::test]
+async fn what_was_shown_under_an_id_is_what_the_id_means() {
+    let mut there = world();
+    let eve = |n, text: &str| Message {
+        from: "eve/box/x".parse().unwrap(),
+        ..whisper(n, text)
+    };
+    there.history = vec![eve(1, "forged"), message(1, "the true one")];
+    let mut desk = Desk::open(there).await;
+    // Of two that were never shown here, neither is the other.
+    let (_, text, _) = desk.call("read_message", json!({"id": id(1)})).await;
+    for words in ["| forged", "| the true one"] {
+        assert!(text.contains(words), "{text}");
+    }
+    // Once bob's is shown, what eve says under its id is not what it means.
+    desk.fake
+        .0
+        .send_modify(|world| world.history = vec![eve(2, "forged"), message(2, "true")]);
+    desk.arrives(message(2, "true")).await;
+    desk.call("wait_for_messages", json!({"timeout_s": 5}))
+        .await;
+    let (_, text, _) = desk.call("read_message", json!({"id": id(2)})).await;
+    assert!(
+        text.contains("| true") && !text.contains("forged"),
+        "{text}"
+    );
+}

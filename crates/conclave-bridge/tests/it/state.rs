@@ -348,15 +348,18 @@ fn what_is_for_groups_that_are_not_carried_is_passed_over_in_silence() {
     assert_eq!(state.unread(), 2);
 }
 
+/// Eve says something under the id of bob's message.
+fn forged(n: u8, text: &str) -> Message {
+    Message {
+        from: "eve/box/x".parse().unwrap(),
+        ..message(n, text)
+    }
+}
+
 #[test]
 fn nobody_takes_anothers_message_away_by_its_id() {
     let mut state = state();
-    let eve = Message {
-        from: "eve/box/x".parse().unwrap(),
-        text: "first".into(),
-        ..message(1, "x")
-    };
-    arrive(&mut state, at(0), eve);
+    arrive(&mut state, at(0), forged(1, "first"));
     arrive(&mut state, at(0), message(1, "the true one"));
     assert_eq!(state.unread(), 2);
     state.take_unread(at(0), 10, 1 << 20);
@@ -364,4 +367,59 @@ fn nobody_takes_anothers_message_away_by_its_id() {
     let copy = whisper(1, "the true one");
     arrive(&mut state, at(0), copy);
     assert_eq!(state.unread(), 0);
+}
+
+#[test]
+fn every_copy_of_what_was_shown_is_marked_and_does_not_come_again() {
+    let marks = |state: &mut State| {
+        let marks = outputs(state)
+            .into_iter()
+            .filter_map(|output| match output {
+                Output::Mark(_, log, _, why) => Some((log, why)),
+                _ => None,
+            });
+        marks.collect::<Vec<_>>()
+    };
+    let (here, there) = (message(1, "a").log, whisper(1, "a").log);
+    let mut state = state();
+    for copy in [message(1, "a"), whisper(1, "a"), whisper(1, "a")] {
+        arrive(&mut state, at(0), copy);
+    }
+    // Until the first is shown, the second is what a restart would bring.
+    assert_eq!((marks(&mut state), state.unread()), (Vec::new(), 1));
+    state.take_unread(at(0), 10, 1 << 20);
+    assert_eq!(
+        marks(&mut state),
+        [(here, Why::Shown), (there, Why::Passed)]
+    );
+    // One that comes later.
+    arrive(&mut state, at(0), whisper(2, "b"));
+    state.take_unread(at(0), 10, 1 << 20);
+    arrive(&mut state, at(0), message(2, "b"));
+    assert_eq!(
+        marks(&mut state),
+        [(there, Why::Shown), (here, Why::Passed)]
+    );
+    // The same one again is neither.
+    arrive(&mut state, at(0), whisper(2, "b"));
+    assert_eq!((marks(&mut state), state.unread()), (Vec::new(), 0));
+}
+
+#[test]
+fn an_answer_goes_on_with_the_conversation_of_whom_it_goes_to() {
+    let mut state = state();
+    let depth = |m: Message, hop| Message { hop, ..m };
+    let id = MsgId::new([1; 16]);
+    for m in [depth(forged(1, "x"), 7), depth(message(1, "y"), 2)] {
+        arrive(&mut state, at(0), m);
+    }
+    state.take_unread(at(0), 10, 1 << 20);
+    let of = |state: &State, from: &str| {
+        let thread = state.thread(id, |thread| thread.from.to_string() == from);
+        thread.map(|thread| thread.hop)
+    };
+    assert_eq!(of(&state, "bob/laptop/main"), Some(2));
+    assert_eq!(of(&state, "eve/box/x"), Some(7));
+    // Neither's, silently.
+    assert_eq!(of(&state, "carol/mac/ui"), None);
 }

@@ -248,13 +248,10 @@ impl Fabric for Fake {
                 .collect()
         })
     }
-    fn message(&self, id: MsgId) -> Later<Option<Message>> {
+    fn messages(&self, id: MsgId) -> Later<Vec<Message>> {
         self.reply(move |world| {
-            world
-                .history
-                .iter()
-                .find(|message| message.id == id)
-                .cloned()
+            let all = world.history.iter();
+            all.filter(|message| message.id == id).cloned().collect()
         })
     }
     fn unshown(&self, max: usize) -> Later<Vec<Message>> {

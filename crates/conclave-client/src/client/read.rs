@@ -72,13 +72,15 @@ impl Client {
         self.present(found).await
     }
 
-    /// Finds a message that this machine has.
+    /// Finds what was said under an id, as far as this machine has it: one of each sender, for an id is its
+    /// sender's alone. If this session was shown some of it, only that.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn message(&self, id: MsgId) -> Result<Option<VerifiedMessage>, ClientError> {
-        let found = self.replica().message(id).await?;
-        Ok(self.present(found.into_iter().collect()).await?.pop())
+    pub async fn said_under(&self, id: MsgId) -> Result<Vec<VerifiedMessage>, ClientError> {
+        let handle = self.info.handle.clone();
+        let found = self.replica().said_under(handle, id).await?;
+        self.present(found).await
     }
 
     /// Returns the channels that this user is a member of, as far as this machine knows. Asks nobody.

@@ -1,13 +1,18 @@
 //! Per handle: how far logs were received, what is unread, and what waits to be sent.
 
 use super::delivery::Sent;
+use super::history::{COLUMNS, read};
 use super::{Replica, ReplicaError, blob, evidence, int, uint};
+use crate::book::Verified;
 use crate::outbox::Draft;
 use conclave_proto::entry::Route;
 use conclave_proto::id::{LogId, MsgId};
 use conclave_proto::name::Name;
 use conclave_proto::time::UnixMs;
 use rusqlite::{OptionalExtension as _, params};
+
+/// The most entries of one id that are looked at.
+const SAME_ID_MAX: u32 = 64;
 
 /// How far a handle has got with a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +55,39 @@ impl Replica {
                 }))
             })?;
             rows.filter_map(Result::transpose).collect()
+        })
+        .await
+    }
+
+    /// Finds what was said under an id, one of each sender, in the order it came: what a handle has a shown
+    /// mark of, if it has one of any.
+    ///
+    /// # Errors
+    /// [`ReplicaError`].
+    pub async fn said_under(&self, handle: Name, id: MsgId) -> Result<Vec<Verified>, ReplicaError> {
+        self.call(move |db| {
+            let sql = format!(
+                "SELECT {COLUMNS}, EXISTS (SELECT 1 FROM shown s
+                   WHERE s.handle = ?2 AND s.log = message.log AND s.id = message.id) AS was
+                 FROM message WHERE id = ?1 ORDER BY was DESC, at, log, seq LIMIT ?3"
+            );
+            let mut query = db.prepare_cached(&sql)?;
+            let given = params![id.as_bytes(), handle.as_str(), SAME_ID_MAX];
+            let mut rows = query.query(given)?;
+            let (mut found, mut any_shown): (Vec<Verified>, bool) = (Vec::new(), false);
+            while let Some(r) = rows.next()? {
+                let shown: bool = r.get("was")?;
+                any_shown |= shown;
+                if any_shown && !shown {
+                    break;
+                }
+                if let Some(m) = read(r)?
+                    && found.iter().all(|other| other.sender != m.sender)
+                {
+                    found.push(m);
+                }
+            }
+            Ok(found)
         })
         .await
     }

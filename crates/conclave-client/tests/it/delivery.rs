@@ -254,6 +254,32 @@ async fn a_forged_receipt_changes_nothing_for_others() {
     drop(bob);
 }
 
+/// Who saw an id in the channel says something under it, too.
+#[tokio::test]
+async fn an_id_means_what_was_shown_under_it() {
+    let mut team = Team::new(&["bob", "eve"]).await;
+    let id = team.say_to(&["bob/box/web"], "the true one").await;
+    let [(_, b, events), (_, e, _)] = team.others.as_mut_slice() else {
+        panic!("bob and eve")
+    };
+    let came = heard(events).await;
+    let to = Target::Session(path("bob/box/web"));
+    e.send_as(id, to, &[], &Body::text("forged"), 0, false)
+        .await
+        .unwrap();
+    let forged = heard(events).await;
+    assert_eq!((forged.id, forged.sender), (id, path("eve/box/web")));
+    let senders = async || {
+        let found = b.said_under(id).await.unwrap().into_iter();
+        found.map(|m| m.sender.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(senders().await, ["ada/box/api", "eve/box/web"]);
+    b.mark_shown(forged.log, id).await.unwrap();
+    assert_eq!(senders().await, ["eve/box/web"]);
+    b.mark_shown(came.log, id).await.unwrap();
+    assert_eq!(senders().await, ["ada/box/api", "eve/box/web"]);
+}
+
 #[tokio::test]
 async fn a_receipt_outlives_the_process_that_owed_it() {
     let mut team = Team::new(&["bob"]).await;

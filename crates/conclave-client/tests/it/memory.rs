@@ -97,7 +97,7 @@ async fn a_memory_is_taken_back_by_its_author_or_an_admin_and_nobody_else() {
         Err(ClientError::NotFound { .. })
     ));
     assert!(e.recall(&[ops], &ask("zebra")).await.unwrap().is_empty());
-    assert_eq!(a.message(by_bob.id).await.unwrap(), None);
+    assert_eq!(a.said_under(by_bob.id).await.unwrap(), []);
 }
 
 #[tokio::test]
