@@ -6,6 +6,7 @@
 mod delivery;
 pub(crate) mod errand;
 mod feed;
+mod lane;
 pub(crate) mod profiles;
 mod sealing;
 pub(crate) mod sending;

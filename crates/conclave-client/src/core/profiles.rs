@@ -4,7 +4,7 @@
 //! under each new key. A caller never waits for it.
 
 use super::errand::{Errand, is_pending};
-use super::sending::is_passing;
+use super::lane::is_passing;
 use super::{Core, Waiting};
 use crate::client::random;
 use conclave_proto::body::Body;

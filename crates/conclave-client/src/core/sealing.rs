@@ -1,7 +1,7 @@
 //! How a draft is protected: in the clear, under a channel's key, or to one machine.
 
 use super::Core;
-use super::sending::Parcel;
+use super::lane::Parcel;
 use crate::client::random;
 use conclave_e2ee::encryption_secret::key_id;
 use conclave_e2ee::{ChannelKey, whisper};

@@ -1,6 +1,7 @@
 //! Saying something: draft on disk, sealed bytes on disk, sent, confirmed, taken off the disk.
 
 use super::errand::{Errand, is_pending};
+use super::lane::{Lane, Parcel, REST_MS, is_passing};
 use super::sealing::Sealing;
 use super::{Core, Waiting};
 use crate::book::Verified;
@@ -19,22 +20,16 @@ use conclave_proto::frame::{Op, Reply};
 use conclave_proto::id::{LogId, SenderSid};
 use conclave_proto::name::CLI_HANDLE;
 use conclave_proto::reject::{Code, Reject};
-use conclave_proto::time::{Mono, UnixMs};
-use std::collections::{HashMap, VecDeque};
+use conclave_proto::time::Mono;
+use std::collections::HashMap;
 use tokio::sync::oneshot;
 
-/// How long a refused draft that nobody waits for rests, unless the server says, in milliseconds.
-const REST_MS: u64 = 5_000;
 /// How long a draft rests whose channel key is not here, in milliseconds; it is woken when it comes.
 const PENDING_MS: u64 = 30_000;
 /// How long a one-shot has to send what it drafted, in milliseconds, before another one does.
 const FRESH_MS: u64 = 60_000;
 /// How long it rests if the key came while it was looked for, in milliseconds.
 const CAME_MS: u64 = 250;
-/// How often one draft is sealed again before it is given up.
-const RESEALS_MAX: u32 = 8;
-/// How often one draft is sealed again because the channel has another key, before it is given up.
-const EPOCHS_MAX: u32 = 64;
 
 /// What a caller wants to say.
 pub(crate) struct Order {
@@ -47,33 +42,6 @@ pub(crate) struct Order {
 #[derive(Default)]
 pub(crate) struct Outbox {
     logs: HashMap<LogId, Lane>,
-}
-
-#[derive(Default)]
-struct Lane {
-    queue: VecDeque<Parcel>,
-    in_flight: bool,
-    /// How to seal is being found out.
-    preparing: bool,
-    /// It was just found out, and nothing was sealed since.
-    was_prepared: bool,
-    /// What is known of the channel was found to be old.
-    stale: bool,
-    /// The epoch that was prepared for what is said now: it is not too old, whatever clocks say.
-    prepared: Option<u32>,
-    /// The next counter of this process, once it has said something here.
-    next_ctr: Option<u64>,
-    not_before: Option<Mono>,
-}
-
-pub(super) struct Parcel {
-    pub(super) draft: Draft,
-    told: Option<oneshot::Sender<Result<Appended, Reject>>>,
-    /// How often it was sealed again for its counter, and for a newer key.
-    reseals: u32,
-    epochs: u32,
-    /// Bytes that were refused, until they are off the disk.
-    refused: Option<Vec<u8>>,
 }
 
 impl Outbox {
@@ -484,61 +452,6 @@ impl Outbox {
             lane.not_before = Some(until);
         }
     }
-}
-
-impl Lane {
-    /// Decides what a refusal means for the draft in front: `Some` ends it.
-    fn refused(
-        &mut self,
-        reject: Reject,
-        own: bool,
-        now: Mono,
-        wall: UnixMs,
-    ) -> Option<Result<Appended, Reject>> {
-        let Some(parcel) = self.queue.front_mut() else {
-            return Some(Err(reject));
-        };
-        // What this process has counted, it knows: another number means that the server has lost, or hides,
-        // what it acknowledged.
-        let lost = own
-            && reject
-                .expected
-                .is_some_and(|n| n != self.next_ctr.unwrap_or(1));
-        if reject.code == Code::CounterGap && !lost && parcel.reseals < RESEALS_MAX {
-            parcel.reseals += 1;
-            parcel.refused = parcel.draft.sealed.take();
-            return None;
-        }
-        if reject.code == Code::StaleEpoch && parcel.epochs < EPOCHS_MAX {
-            parcel.epochs += 1;
-            parcel.refused = parcel.draft.sealed.take();
-            self.stale = true;
-            return None;
-        }
-        let waited_for = parcel.told.as_ref().is_some_and(|told| !told.is_closed());
-        let passing = is_passing(&reject.code);
-        let fresh = wall < parcel.draft.until;
-        if passing && !waited_for && fresh {
-            let rest = reject.retry_after_ms.unwrap_or(REST_MS);
-            self.not_before = Some(now.plus(rest));
-            return None;
-        }
-        Some(Err(reject))
-    }
-}
-
-/// Returns whether a refusal says nothing of the draft, only of the moment.
-pub(super) const fn is_passing(code: &Code) -> bool {
-    matches!(
-        code,
-        Code::RateLimited
-            | Code::InboxFull
-            | Code::StorageFull
-            | Code::Draining
-            | Code::Timeout
-            | Code::Offline
-            | Code::Internal
-    )
 }
 
 /// Returns whether a draft was sealed by this process.
