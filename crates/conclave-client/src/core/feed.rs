@@ -49,7 +49,10 @@ const BATCH: usize = 256;
 #[derive(Debug)]
 enum Step {
     Entry(Entry, Option<Box<Opened>>),
+    /// What is not kept any more; entries inside that are follow.
     Gap(Gap),
+    /// All that is kept of the gap up to here was before this.
+    Past(u64),
 }
 
 /// What was judged and is not kept yet.
@@ -101,9 +104,14 @@ impl Core {
         } else {
             feed.batches + 1
         };
+        let mut past = gap.as_ref().map(|gap| gap.to);
         feed.queue.extend(gap.map(Step::Gap));
-        let entries = entries.into_iter().map(|entry| Step::Entry(entry, None));
-        feed.queue.extend(entries);
+        for entry in entries {
+            let behind = past.take_if(|past| entry.seq > *past);
+            feed.queue.extend(behind.map(Step::Past));
+            feed.queue.push_back(Step::Entry(entry, None));
+        }
+        feed.queue.extend(past.map(Step::Past));
         if feed.batches > BATCHES_MAX {
             feed.queue.clear();
             feed.paused = true;
@@ -135,15 +143,18 @@ impl Core {
         while self.backlog.is_empty() {
             self.open_ahead(log);
             let mut batch = Batch::default();
+            let stored = self.stored(&log);
             while batch.told.len() < BATCH
                 && let Some(step) = self.feeds.get_mut(&log).and_then(|f| f.queue.pop_front())
             {
                 match step {
                     Step::Gap(gap) => {
-                        batch.reached = Some(gap.to);
+                        // Not its end: what is kept inside it may still have to wait.
+                        batch.reached = batch.reached.or(stored);
                         batch.kept.push(Kept::Hole(gap.to.saturating_add(1)));
                         batch.told.push(Telling::Event(Event::Gap { log, gap }));
                     }
+                    Step::Past(to) => batch.reached = batch.reached.max(Some(to)),
                     Step::Entry(entry, opened) => {
                         let seq = entry.seq;
                         if !self.step(log, entry, opened, &mut batch) {

@@ -13,6 +13,7 @@ mod hostile;
 mod keys;
 mod lessons;
 mod lies;
+mod loss;
 mod memory;
 mod owner;
 mod peers;
