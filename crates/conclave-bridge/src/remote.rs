@@ -273,6 +273,8 @@ impl Fabric for Remote {
 
     fn unshown(&self, max: usize) -> Later<Vec<Message>> {
         self.later(move |site| async move {
+            // What is marked by now does not come again.
+            site.flush_marks().await;
             let messages = site.client.unshown(count(max)).await?;
             Ok(site.messages(messages).await)
         })
@@ -304,10 +306,7 @@ impl Fabric for Remote {
 
     fn close(&self) -> Later<()> {
         self.later(|site| async move {
-            let (flush, flushed) = oneshot::channel();
-            if site.marks.send(Mark::Flush(flush)).await.is_ok() && flushed.await.is_err() {
-                tracing::warn!("shown marks were lost: some messages may come again");
-            }
+            site.flush_marks().await;
             site.release_claims().await;
             site.forget_host();
             site.client.stop().await;
@@ -317,6 +316,14 @@ impl Fabric for Remote {
 }
 
 impl Site {
+    /// Waits until every mark made so far is kept.
+    async fn flush_marks(&self) {
+        let (flush, flushed) = oneshot::channel();
+        if self.marks.send(Mark::Flush(flush)).await.is_ok() && flushed.await.is_err() {
+            tracing::warn!("shown marks were lost: some messages may come again");
+        }
+    }
+
     /// Follows a channel because the agent said so.
     async fn follow(&self, channel: ChannelId) -> Result<(), ClientError> {
         self.client.follow(channel).await?;

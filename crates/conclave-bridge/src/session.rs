@@ -8,6 +8,7 @@ mod changes;
 mod early;
 pub(crate) mod find;
 mod lapsed;
+mod missed;
 
 use changes::Changes;
 pub(crate) use changes::{WATCHES_MAX, line, sender};
@@ -18,7 +19,7 @@ use lapsed::Lapsed;
 use crate::fabric::{Event, Fabric, Later, ServerView};
 use crate::mcp::{Command, Host, Push};
 use crate::policy::Levels;
-use crate::state::{Age, Home, HomeId, Input, Output, State, UNREAD_MAX};
+use crate::state::{Home, HomeId, Input, Message, Output, State};
 use crate::tool::answer::{Answer, Failure};
 use crate::tool::{self, Page, Reply, Sets, Step, Work};
 use conclave_proto::channel_log::Role;
@@ -26,6 +27,7 @@ use conclave_proto::id::MsgId;
 use conclave_proto::name::Name;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, Now, UnixMs};
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
@@ -75,6 +77,7 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
         events: events_in,
         opening: Opening::Not,
         early: Early::default(),
+        missed: BTreeMap::new(),
         lapsed: Lapsed::default(),
         changes: Changes::default(),
     };
@@ -133,6 +136,8 @@ pub struct Session {
     events: mpsc::Sender<(HomeId, Event)>,
     opening: Opening,
     early: Early,
+    /// The last message of the last full page of what was missed.
+    missed: BTreeMap<HomeId, MsgId>,
     pub(crate) lapsed: Lapsed,
     pub(crate) changes: Changes,
 }
@@ -158,7 +163,7 @@ enum Done {
     Call(CancellationToken, oneshot::Sender<Reply>, Finish),
     WaitOver(u64),
     AskOver(MsgId),
-    Missed(HomeId, Result<Vec<crate::state::Message>, Reject>),
+    Missed(HomeId, Result<Vec<Message>, Reject>),
 }
 
 /// The most commands that wait for the servers to be opened.
@@ -283,12 +288,7 @@ impl Session {
             }
             Done::AskOver(id) => self.ask_over(id),
             Done::Missed(home, missed) => match missed {
-                Ok(messages) => {
-                    for message in messages {
-                        let input = Input::Arrived(Box::new(message), Age::History);
-                        self.state.handle(now, input);
-                    }
-                }
+                Ok(messages) => self.missed(now, home, messages),
                 Err(error) => {
                     tracing::warn!(home = home.0, %error, "unread messages were not read");
                 }
@@ -368,14 +368,6 @@ impl Session {
         };
         self.state
             .handle(self.now(), Input::Home(home, Box::new(home_view)));
-    }
-
-    fn load_missed(&mut self, home: HomeId) {
-        if let Some(fabric) = self.homes.get(home.0) {
-            let missed = fabric.unshown(UNREAD_MAX);
-            self.tasks
-                .spawn(async move { Done::Missed(home, missed.await) });
-        }
     }
 
     /// Carries out what the state decided.

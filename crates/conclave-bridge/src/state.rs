@@ -23,7 +23,7 @@ pub use item::Kept;
 pub use message::{Age, Home, HomeId, Message, Place, Thread, Why};
 use std::collections::{BTreeMap, VecDeque};
 pub use unread::UNREAD_MAX;
-use unread::{Item, Unread};
+use unread::{Item, Put, Unread};
 use urgency::when;
 
 /// Pushes into the agent's context, in number and bytes (SECURITY B.6).
@@ -49,6 +49,8 @@ pub enum Input {
     Arrived(Box<Message>, Age),
     /// So many calls wait for messages now.
     Waits(usize),
+    /// The replica has more than was brought.
+    More,
     /// A server's levels or channels are these now.
     Home(HomeId, Box<Home>),
     /// A timer ran out.
@@ -145,6 +147,7 @@ impl State {
                     (_, false) => self.outputs.push_back(Output::Wake),
                 }
             }
+            Input::More => self.unread.set_overflowed(),
             Input::Home(id, home) => {
                 self.homes.insert(id, *home);
                 self.refresh_offer();
@@ -362,8 +365,14 @@ impl State {
     }
 
     fn keep_unread(&mut self, now: Now, message: Message, age: Age) {
-        if !self.unread.insert(now.mono, message, age) {
-            return;
+        match self.unread.insert(now.mono, message, age) {
+            Put::Known => return,
+            // The agent hears at least that there is something.
+            Put::NoRoom(item) if self.due(&item).is_some_and(|at| at <= now.mono) => {
+                return self.announce(now);
+            }
+            Put::NoRoom(_) => return,
+            Put::New => {}
         }
         if self.waits > 0 {
             self.outputs.push_back(Output::Wake);
@@ -409,8 +418,13 @@ impl State {
             return;
         }
         self.announced_until = now.mono.plus(ANNOUNCE_MS);
+        let or_more = if self.unread.overflowed() {
+            " or more"
+        } else {
+            ""
+        };
         let text = format!(
-            "{} messages are unread. Call check_messages.",
+            "{}{or_more} messages are unread. Call check_messages.",
             self.unread.len()
         );
         let mut unread = std::mem::take(&mut self.unread);

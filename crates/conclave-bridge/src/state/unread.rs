@@ -32,6 +32,17 @@ impl Item {
     }
 }
 
+/// What became of a message that is unread.
+#[derive(Debug)]
+pub(super) enum Put {
+    /// It is held now.
+    New,
+    /// It is here already.
+    Known,
+    /// There is no room for it.
+    NoRoom(Box<Item>),
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
@@ -53,36 +64,52 @@ fn key(message: &Message) -> Key {
 }
 
 impl Unread {
-    /// Takes a message in; `false` if it is here already, or there is no room.
-    pub(super) fn insert(&mut self, now: Mono, message: Message, age: Age) -> bool {
+    /// Takes a message in. If there is no room, it displaces the newest of what is least urgent, if that is
+    /// less urgent than it; what goes is in the replica.
+    pub(super) fn insert(&mut self, now: Mono, message: Message, age: Age) -> Put {
         let key = key(&message);
         if let Some(place) = self.places.get(&key) {
             if let Some(item) = self.items.get_mut(place) {
                 item.add_copy(message.log);
             }
-            return false;
+            return Put::Known;
         }
+        let item = Item {
+            message,
+            age,
+            pushed: false,
+            arrived: now,
+            copies: Vec::new(),
+        };
         if self.items.len() >= UNREAD_MAX {
             self.overflowed = true;
-            return false;
+            match self.less_urgent(item.message.priority) {
+                Some(place) => drop(self.take(place)),
+                None => return Put::NoRoom(Box::new(item)),
+            }
         }
         self.places.insert(key, self.next);
         self.open.insert(self.next);
-        if message.priority == Priority::Now {
+        if item.message.priority == Priority::Now {
             self.urgent.insert(self.next);
         }
-        self.items.insert(
-            self.next,
-            Item {
-                message,
-                age,
-                pushed: false,
-                arrived: now,
-                copies: Vec::new(),
-            },
-        );
+        self.items.insert(self.next, item);
         self.next += 1;
-        true
+        Put::New
+    }
+
+    /// Returns the newest of what is least urgent, if that is less urgent than this.
+    fn less_urgent(&self, than: Priority) -> Option<u64> {
+        let newest = |of: Priority| {
+            let mut items = self.items.iter().rev();
+            let found = items.find(|(_, item)| item.message.priority == of);
+            found.map(|(place, _)| *place)
+        };
+        match than {
+            Priority::Low => None,
+            Priority::Next => newest(Priority::Low),
+            Priority::Now => newest(Priority::Low).or_else(|| newest(Priority::Next)),
+        }
     }
 
     /// Takes the next one out: what interrupts goes first.
@@ -176,6 +203,16 @@ impl Unread {
 
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// Notes that the replica has more.
+    pub(super) const fn set_overflowed(&mut self) {
+        self.overflowed = true;
+    }
+
+    /// Returns whether something found no room.
+    pub(super) const fn overflowed(&self) -> bool {
+        self.overflowed
     }
 
     /// Returns whether something found no room since this was last asked.

@@ -15,5 +15,6 @@ mod resume;
 mod session;
 mod state;
 mod town;
+mod wake;
 mod wire;
 mod world;

@@ -115,6 +115,56 @@ fn what_finds_no_room_is_asked_for_again_once_the_rest_is_read() {
 }
 
 #[test]
+fn what_is_urgent_finds_room_and_interrupts_whatever_waits() {
+    let mut state = state();
+    let low = |n| Message {
+        priority: Priority::Low,
+        ..numbered(n)
+    };
+    let many = u16::try_from(UNREAD_MAX).unwrap();
+    (0..many).for_each(|n| arrive(&mut state, at(0), low(n)));
+    assert_eq!(outputs(&mut state), []);
+    let urgent = |n| Message {
+        priority: Priority::Now,
+        ..whisper(n, "urgent")
+    };
+    arrive(&mut state, at(1), urgent(9));
+    let said = outputs(&mut state);
+    let [Output::Push(frame)] = said.as_slice() else {
+        panic!("{said:?}")
+    };
+    assert!(frame.content.contains("urgent"), "{}", frame.content);
+    assert_eq!(state.unread(), UNREAD_MAX);
+    let read = state.take_unread(at(2), UNREAD_MAX, usize::MAX);
+    assert!(read[0].content.contains("urgent"));
+    assert!(state.owes_more(), "what it displaced is in the replica");
+}
+
+#[test]
+fn what_finds_no_room_is_announced_unless_it_is_never_pushed() {
+    let mut state = state();
+    let many = u16::try_from(UNREAD_MAX).unwrap();
+    (0..many).for_each(|n| arrive(&mut state, at(0), numbered(n)));
+    let later = at(120_000);
+    state.handle(later, Input::Timeout);
+    outputs(&mut state);
+    let later = at(240_000);
+    let low = Message {
+        priority: Priority::Low,
+        ..numbered(many)
+    };
+    arrive(&mut state, later, low);
+    assert_eq!(outputs(&mut state), []);
+    arrive(&mut state, later, numbered(many + 1));
+    let said = outputs(&mut state);
+    let [Output::Push(frame)] = said.as_slice() else {
+        panic!("{said:?}")
+    };
+    let text = "1000 or more messages are unread";
+    assert!(frame.content.contains(text), "{}", frame.content);
+}
+
+#[test]
 fn a_pending_wait_takes_the_message_and_the_host_gets_no_push() {
     let mut state = state();
     state.handle(at(0), Input::Waits(1));

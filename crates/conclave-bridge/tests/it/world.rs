@@ -92,6 +92,8 @@ pub(crate) struct World {
     pub(crate) history: Vec<Message>,
     pub(crate) keys_pending: bool,
     pub(crate) unshown: Vec<Message>,
+    /// What comes before the session has its servers.
+    pub(crate) early: Option<Message>,
     pub(crate) shown: Vec<MsgId>,
     /// Who is in every channel, and what they say of themselves.
     pub(crate) peers: Vec<(String, Profile)>,
@@ -122,6 +124,7 @@ pub(crate) fn world() -> World {
         history: Vec::new(),
         keys_pending: false,
         unshown: Vec::new(),
+        early: None,
         shown: Vec::new(),
         peers: Vec::new(),
         members: Vec::new(),
@@ -336,6 +339,14 @@ impl Desk {
             Box::pin(async move {
                 if let Some(reject) = refuse {
                     return Err(reject);
+                }
+                let early = opened[0].0.borrow().early.clone();
+                if let Some(early) = early {
+                    let event = Event::Message(Box::new(early), Age::History);
+                    sender.send((HomeId(0), event)).await.unwrap();
+                    while sender.capacity() < sender.max_capacity() {
+                        tokio::task::yield_now().await;
+                    }
                 }
                 tell.send(sender).await.unwrap();
                 let boxed = |fake| -> Box<dyn Fabric> { Box::new(fake) };
