@@ -131,8 +131,8 @@ impl Client {
             };
             let first = first.max(last.saturating_sub(u64::from(PAGE) - 1));
             *budget = budget.saturating_sub(PAGE);
-            let first = self.fill_part(channel, (first, last), kept_from).await?;
-            self.replica().fill(log, first, last).await?;
+            let from = self.fill_part(channel, (first, last), kept_from).await?;
+            self.replica().fill(log, from, last).await?;
         }
     }
 
@@ -145,14 +145,9 @@ impl Client {
         history: History,
     ) -> Result<u64, ClientError> {
         let log = LogId::Channel(channel);
-        let (mut after, mut from, mut some) = (first.saturating_sub(1), first, false);
+        let (mut after, mut some) = (first.saturating_sub(1), false);
         while after < last {
             let mut page = self.page(log, after, PAGE).await?;
-            if let Some(gap) = &page.gap
-                && (gap.from..=gap.to.saturating_add(1)).contains(&first)
-            {
-                from = from.min(gap.from.max(1));
-            }
             let mut reached = after;
             page.entries.retain(|entry| {
                 let on = entry.seq > reached && entry.seq <= last;
@@ -168,7 +163,8 @@ impl Client {
         }
         Ok(match history {
             History::SinceJoin if !some => 1,
-            History::SinceJoin | History::Full => from,
+            // What else the server says to lack is asked for all the same.
+            History::SinceJoin | History::Full => first,
         })
     }
 }

@@ -1,12 +1,16 @@
 //! Searching what was said: here after the past was brought here, once, and only what is one's own.
 
 use crate::claims::two;
-use crate::scene::{say, texts};
+use crate::scene::{CHANNEL, Scene, gap, say, says, texts};
 use crate::talk::World;
 use conclave_client::client::Target;
 use conclave_client::replica::search::{joined, newest_hole, words};
 use conclave_proto::body::Body;
+use conclave_proto::frame::Outcome;
+use conclave_proto::frame::op::Op;
+use conclave_proto::frame::reply::{EntryPage, Reply};
 use conclave_proto::id::MsgId;
+use conclave_sim::hostile::{Asked, Script, env};
 
 #[test]
 fn holes_are_found_from_the_newest_on() {
@@ -96,4 +100,31 @@ async fn a_search_finds_this_sessions_whispers_but_not_those_of_another_one() {
     // Its sender finds what it whispered, too.
     let found = a.search_history(None, "okapi", 10).await.unwrap();
     assert_eq!(found.messages.len(), 3);
+}
+
+/// A gap that the server tells of is no reason not to look behind it.
+#[tokio::test]
+async fn a_gap_before_what_was_asked_for_hides_nothing() {
+    let scene = Scene::new().await;
+    let old = env(3, says(&scene.ada, 1, "the giraffe is in the basement"));
+    let new = env(300, says(&scene.ada, 2, "nothing"));
+    let entries = vec![old, new.clone()];
+    let lie = move |asked: Asked<'_>| match asked.op {
+        Op::Read(op) if (5..300).contains(&op.after) => Some(Outcome::Ok(Reply::Page(EntryPage {
+            entries: vec![new.clone()],
+            gap: Some(gap(1, 299)),
+            next: 300,
+            head: 300,
+        }))),
+        _ => None,
+    };
+    let tells = move |script: &mut Script| {
+        script.channel(CHANNEL).extend(entries);
+        script.lie(lie);
+    };
+    scene.liar.tell(tells).await;
+    let found = scene.bob.search_history(Some(CHANNEL), "giraffe", 10).await;
+    let found = found.unwrap();
+    assert!(found.complete);
+    assert_eq!(texts(&found.messages), ["the giraffe is in the basement"]);
 }
