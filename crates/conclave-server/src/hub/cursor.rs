@@ -103,6 +103,8 @@ impl HubState {
             return self.refuse(conn, id, not_found("log"));
         };
         let (head, oldest) = (state.head, state.oldest);
+        let asks = self.conns.get(&conn).and_then(|c| c.session.as_ref());
+        let own = asks.and_then(|session| session.mailbox).map(LogId::Mailbox);
         let mut known: BTreeMap<SessionPath, u64> = BTreeMap::new();
         for row in rows.into_iter().chain(fresh) {
             let counts = match &log {
@@ -114,6 +116,11 @@ impl HubState {
                 *seq = (*seq).max(row.seq);
             }
         }
+        // How much somebody else ever got is between that one and its senders.
+        let head = match log {
+            LogId::Mailbox(_) if own != Some(log) => known.values().copied().max().unwrap_or(0),
+            LogId::Mailbox(_) | LogId::Channel(_) => head,
+        };
         let online = |path: &SessionPath| {
             let there = self.roster.get(path);
             there.is_some_and(|there| matches!(there.state, State::Online(_)))
