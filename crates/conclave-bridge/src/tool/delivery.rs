@@ -71,7 +71,9 @@ fn answer(now: Now, status: &MessageStatus) -> Answer {
 fn hint(status: &MessageStatus) -> Option<&'static str> {
     let any = |step| status.rows.iter().any(|row| row.step == step);
     if status.rows.is_empty() {
-        return Some("sent to more than 20 sessions: nobody was asked to tell");
+        return Some(
+            "nobody's receipt is followed for this one: send_message to the channel follows its recipients, up to 20",
+        );
     }
     if any(Reached::Expired) {
         return Some("expired: nobody read it; send it again if it still matters");

@@ -83,6 +83,18 @@ async fn a_whisper_to_who_is_away_walks_the_ladder_when_it_comes_back() {
 }
 
 #[tokio::test]
+async fn a_message_whose_recipients_nobody_named_says_that_it_is_not_followed() {
+    let town = Town::new().await;
+    let (_alice, _bob, mut a, _b) = town.pair().await;
+    let args = json!({"channel": "ops", "text": "to whom it may concern"});
+    let (sent, _) = a.done("send_channel", args).await;
+    let (facts, _) = a.done("message_status", json!({"id": sent["id"]})).await;
+    let hint = facts["hint"].as_str().unwrap();
+    assert!(hint.contains("send_message"), "{hint}");
+    assert!(!hint.contains("more than"), "two are there: {hint}");
+}
+
+#[tokio::test]
 async fn a_whisper_to_a_muted_session_is_blocked() {
     let town = Town::new().await;
     let (_alice, _bob, mut a, mut b) = town.pair().await;
