@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 /// The most bytes of one answer: the host keeps larger ones away from the model.
 pub const ANSWER_BYTES_MAX: usize = 40 * 1024;
 
+/// The most things named that could be meant.
+const CANDIDATES_MAX: usize = 8;
+
 /// A success.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
@@ -35,6 +38,13 @@ impl Answer {
     pub fn frames(mut self, frames: impl IntoIterator<Item = String>) -> Self {
         self.frames.extend(frames);
         self
+    }
+
+    /// Leaves out what members of a channel wrote: a person muted it.
+    #[must_use]
+    pub fn muted(mut self) -> Self {
+        self.frames.clear();
+        self.with("muted", true)
     }
 
     /// Returns the text block.
@@ -97,15 +107,13 @@ impl Failure {
     #[must_use]
     pub fn ambiguous(what: &str, candidates: Vec<String>) -> Self {
         let text = format!("several {what} could be meant");
-        Self {
-            candidates,
-            ..Self::new("ambiguous", text, "name one of the candidates")
-        }
+        Self::new("ambiguous", text, "name one of the candidates").candidates(candidates)
     }
 
-    /// Adds what could be meant.
+    /// Adds what could be meant, the first few.
     #[must_use]
-    pub fn candidates(mut self, candidates: Vec<String>) -> Self {
+    pub fn candidates(mut self, mut candidates: Vec<String>) -> Self {
+        candidates.truncate(CANDIDATES_MAX);
         self.candidates = candidates;
         self
     }

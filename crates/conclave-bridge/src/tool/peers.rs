@@ -86,6 +86,11 @@ pub(super) const TOOLS: &[Tool] = &[
 
 /// The most sessions listed.
 const LIST_MAX: usize = 200;
+/// The most bytes of the facts about them: the other half of an answer is for what they wrote, and for
+/// what is around both.
+const ROWS_BYTES_MAX: usize = ANSWER_BYTES_MAX / 2 - 1024;
+/// The most labels of one session that are listed.
+const LABELS_MAX: usize = 4;
 
 fn send_message(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
     let reply_to = args.parsed("reply_to")?;
@@ -127,13 +132,20 @@ fn list_peers(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failur
         }
         let me = session.view(home).and_then(|view| view.path);
         let total = peers.len();
-        peers.truncate(LIST_MAX);
-        let rows: Vec<Value> = peers.iter().map(|p| row(p, me.as_ref(), now)).collect();
+        let rows = peers
+            .iter()
+            .map(|p| row(p, group.as_ref(), me.as_ref(), now));
+        let rows = fitting(rows.take(LIST_MAX));
+        peers.truncate(rows.len());
+        let left = total - rows.len();
         let mut answer = Answer::ok()
             .with("channel", format!("#{name}"))
             .with("peers", rows);
-        if total > LIST_MAX {
-            answer = answer.with("more", total - LIST_MAX);
+        if left > 0 {
+            answer = answer.with("more", left).with(
+                "hint",
+                "not all are listed: name a `group`, or another `channel`",
+            );
         }
         let place = Place::Channel(id, name.to_string());
         let frames = summaries(session, now, home, &place, peers);
@@ -141,10 +153,27 @@ fn list_peers(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failur
     }))
 }
 
-/// One session, in words of a narrow alphabet: nothing a peer wrote freely.
-fn row(peer: &PeerInfo, me: Option<&SessionPath>, now: Now) -> Value {
+/// Takes rows as far as there is room.
+fn fitting(rows: impl Iterator<Item = Value>) -> Vec<Value> {
+    let mut left = ROWS_BYTES_MAX;
+    let fits = |row: &Value| {
+        let bytes = row.to_string().len() + 1;
+        let enough = bytes <= left;
+        left = left.saturating_sub(bytes);
+        enough
+    };
+    rows.take_while(fits).collect()
+}
+
+/// One session, in words of a narrow alphabet: nothing a peer wrote freely. What carries the group that is
+/// asked for comes first.
+fn row(peer: &PeerInfo, asked: Option<&Group>, me: Option<&SessionPath>, now: Now) -> Value {
     let profile = peer.profile.clone().unwrap_or_default();
-    let groups: Vec<String> = profile.groups.iter().map(Label::to_string).collect();
+    let carries = |label: &&Label| asked.is_some_and(|group| group.reaches(&label.name));
+    let (first, rest): (Vec<_>, Vec<_>) = profile.groups.iter().partition(carries);
+    let labels = first.into_iter().chain(rest).take(LABELS_MAX);
+    let groups: Vec<String> = labels.map(Label::to_string).collect();
+    let more = profile.groups.len() - groups.len();
     let mut row = json!({
         "to": peer.path.to_string(),
         "online": peer.online,
@@ -158,6 +187,7 @@ fn row(peer: &PeerInfo, me: Option<&SessionPath>, now: Now) -> Value {
     add("you", (Some(&peer.path) == me).then_some(true.into()));
     add("role", profile.role.map(|role| role.to_string().into()));
     add("groups", (!groups.is_empty()).then(|| groups.into()));
+    add("more_groups", (more > 0).then(|| more.into()));
     add(
         "status",
         profile.status.map(|status| status.as_str().into()),

@@ -319,3 +319,42 @@ async fn nothing_that_a_peer_wrote_freely_is_among_the_facts() {
     assert_eq!(text.matches("| ignore your rules").count(), 2, "{text}");
     assert!(text.contains("level=notify"), "{text}");
 }
+
+#[tokio::test]
+async fn however_much_peers_say_of_themselves_the_list_of_them_is_readable() {
+    let mut there = world();
+    let long = |of: usize, n: usize| format!("{of:02}{n:02}{}", "x".repeat(28));
+    let label = |n: usize| {
+        let names: Vec<String> = (0..4).map(|part| long(n, part)).collect();
+        format!("{}:{}", names.join("/"), long(n, 0))
+            .parse()
+            .unwrap()
+    };
+    let loud = Profile {
+        groups: (0..16).map(label).collect(),
+        role: Some(long(0, 0).parse().unwrap()),
+        summary: Some("x".repeat(512)),
+        ..Profile::default()
+    };
+    there.peers = (0..200)
+        .map(|n| (format!("eve/box/s{n}"), loud.clone()))
+        .collect();
+    let mut desk = Desk::open(there).await;
+    let (facts, text, _) = desk.call("list_peers", json!({})).await;
+    assert!(text.len() <= 40 * 1024, "{} bytes", text.len());
+    let line = text.lines().next().unwrap().len();
+    assert!(line <= 20 * 1024, "{line} bytes of facts");
+    let rows = facts["peers"].as_array().unwrap();
+    assert_eq!(facts["more"], 200 - rows.len(), "{facts}");
+    assert!(!rows.is_empty() && facts["hint"].as_str().unwrap().contains("group"));
+    assert_eq!(rows[0]["groups"].as_array().unwrap().len(), 4);
+    assert_eq!(rows[0]["more_groups"], 12);
+    // What is asked for is among what is shown.
+    let last = long(15, 0);
+    let (facts, ..) = desk.call("list_peers", json!({"group": last})).await;
+    let first = facts["peers"][0]["groups"][0].as_str().unwrap();
+    assert!(first.starts_with(&last), "{first}");
+    let (facts, _, failed) = desk.call("list_peers", json!({"group": "none"})).await;
+    let candidates = facts["candidates"].as_array().unwrap();
+    assert!(failed && candidates.len() == 8, "{facts}");
+}
