@@ -74,8 +74,7 @@ pub(crate) fn line(item: &StateItem) -> String {
 impl Session {
     /// Takes note of what another session wrote.
     pub(super) fn changed(&mut self, now: Now, home: HomeId, item: &StateItem) {
-        let scope = crate::policy::Scope::Channel(item.channel);
-        if item.key.starts_with(CLAIM_PREFIX) || self.state.level(home, scope) == Level::Mute {
+        if item.key.starts_with(CLAIM_PREFIX) || self.is_muted(home, item.channel) {
             return;
         }
         let place = (item.channel, item.key.clone());
@@ -93,6 +92,12 @@ impl Session {
         if self.changes.keys.len() < KEYS_MAX {
             self.changes.keys.insert(place);
         }
+    }
+
+    /// Returns whether a person muted a channel: what members wrote there is not shown.
+    pub(crate) fn is_muted(&self, home: HomeId, channel: ChannelId) -> bool {
+        let scope = crate::policy::Scope::Channel(channel);
+        self.state.level(home, scope) == Level::Mute
     }
 
     /// Puts a state item into the form it is shown in.

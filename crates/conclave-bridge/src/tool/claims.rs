@@ -102,6 +102,9 @@ fn list(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
     Ok(Step::later(
         work,
         move |session, now, mut claims: Vec<Claim>| {
+            if session.is_muted(found.home, found.channel.id) {
+                return Answer::ok().with("claims", claims.len()).muted();
+            }
             claims.sort_by(|a, b| (&a.holder, &a.resource).cmp(&(&b.holder, &b.resource)));
             let (mut frames, mut bytes) = (Vec::new(), 0);
             for of_one in claims.chunk_by(|a, b| a.holder == b.holder) {

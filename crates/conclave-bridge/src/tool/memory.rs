@@ -107,6 +107,9 @@ fn recall(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
     Ok(Step::later(
         work,
         move |session, now, memories: Vec<Memory>| {
+            if session.is_muted(found.home, found.channel.id) {
+                return Answer::ok().with("memories", 0).muted();
+            }
             let shown = memories.iter().map(|memory| {
                 let kept = kept(session, found.home, memory);
                 session.state.show_kept(now, &kept).standalone()

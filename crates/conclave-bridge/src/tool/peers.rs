@@ -148,7 +148,10 @@ fn list_peers(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failur
             );
         }
         let place = Place::Channel(id, name.to_string());
-        let frames = summaries(session, now, home, &place, peers);
+        let frames = match session.is_muted(home, id) {
+            true => Vec::new(),
+            false => summaries(session, now, home, &place, peers),
+        };
         Ok(answer.frames(frames))
     }))
 }

@@ -116,11 +116,14 @@ fn get(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
             return Answer::ok().with("found", false);
         };
         let kept = session.kept_state(found.home, &item, line(&item));
-        Answer::ok()
+        let answer = Answer::ok()
             .with("found", true)
             .with("version", item.version)
-            .with("from", item.sender.to_string())
-            .frames([session.state.show_kept(now, &kept).standalone()])
+            .with("from", item.sender.to_string());
+        match session.is_muted(found.home, item.channel) {
+            true => answer.muted(),
+            false => answer.frames([session.state.show_kept(now, &kept).standalone()]),
+        }
     }))
 }
 
@@ -131,6 +134,9 @@ fn list(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
     Ok(Step::later(
         work,
         move |session, now, mut items: Vec<StateItem>| {
+            if session.is_muted(found.home, found.channel.id) {
+                return Answer::ok().with("items", items.len()).muted();
+            }
             // One frame a writer: what it says is within its own.
             items.sort_by(|a, b| (&a.sender, &a.key).cmp(&(&b.sender, &b.key)));
             let (mut frames, mut bytes, mut shown) = (Vec::new(), 0, 0);

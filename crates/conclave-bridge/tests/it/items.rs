@@ -183,3 +183,37 @@ async fn who_may_not_send_may_read_but_not_write_claim_or_remember() {
     let (facts, _) = b.done("get_state", json!({"key": "k"})).await;
     assert_eq!(facts["found"], true);
 }
+
+#[tokio::test]
+async fn nothing_that_members_keep_in_a_muted_channel_is_shown() {
+    let town = Town::new().await;
+    let (_alice, _bob, mut a, mut b) = town.pair().await;
+    let written = [
+        ("set_state", json!({"key": "zebra", "value": "zebra"})),
+        ("remember", json!({"content": "the zebra crossing"})),
+        ("claim", json!({"resource": "zebra", "note": "zebra"})),
+        ("set_summary", json!({"summary": "painting the zebra"})),
+    ];
+    for (tool, args) in written {
+        b.done(tool, args).await;
+    }
+    let reads = [
+        ("get_state", json!({"key": "zebra"})),
+        ("list_state", json!({})),
+        ("recall", json!({"query": "zebra"})),
+        ("list_claims", json!({})),
+        ("list_peers", json!({})),
+    ];
+    let summary = async { while !a.done("list_peers", json!({})).await.1.contains("zebra") {} };
+    tokio::time::timeout(TIMEOUT, summary).await.unwrap();
+    for (tool, args) in &reads {
+        let (_, text) = a.done(tool, args.clone()).await;
+        assert!(text.contains("zebra"), "{tool}: {text}");
+    }
+    let mute = json!({"channel": "ops", "level": "mute"});
+    a.done("set_perm", mute).await;
+    for (tool, args) in &reads {
+        let (_, text) = a.done(tool, args.clone()).await;
+        assert!(!text.contains("zebra"), "{tool}: {text}");
+    }
+}
