@@ -332,7 +332,7 @@ async fn a_server_with_a_retention_of_a_second_lets_whispers_go_by_itself() {
             else {
                 panic!("no cursors");
             };
-            assert_eq!((cursors.head, cursors.readers), (1, vec![]));
+            assert_eq!((cursors.head, cursors.readers), (0, vec![]));
             if cursors.oldest == 2 {
                 break;
             }
