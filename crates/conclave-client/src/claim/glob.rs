@@ -28,6 +28,12 @@ pub fn overlaps(a: &str, b: &str) -> bool {
     at(&row, 0)
 }
 
+/// Returns the parts that a pattern begins with in so many words: whatever fits it begins with them.
+pub fn fixed(pattern: &str) -> impl Iterator<Item = &str> {
+    let parts = pattern.split('/');
+    parts.take_while(|part| !part.contains(['*', '?']))
+}
+
 /// Returns whether some name fits both parts of patterns.
 fn parts_overlap(a: &str, b: &str) -> bool {
     let b: Vec<char> = b.chars().collect();

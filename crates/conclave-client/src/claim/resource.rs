@@ -89,6 +89,25 @@ impl Resource {
         }
     }
 
+    /// Returns whether what is written in its one form may overlap this, without reading it further: most
+    /// resources are of other places.
+    #[must_use]
+    pub fn may_overlap(&self, other: &str) -> bool {
+        match self {
+            Self::Free(text) => text == other,
+            Self::Path { remote, glob } => {
+                let rest = other
+                    .strip_prefix(REPO)
+                    .and_then(|o| o.strip_prefix(remote));
+                let rest = rest.and_then(|rest| rest.strip_prefix("//"));
+                rest.is_some_and(|other| {
+                    let (own, other) = (glob::fixed(glob), glob::fixed(other));
+                    own.zip(other).all(|(own, other)| own == other)
+                })
+            }
+        }
+    }
+
     /// Returns whether both cannot be held by two at once.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
