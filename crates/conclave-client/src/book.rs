@@ -22,6 +22,7 @@ use conclave_proto::id::{Blob, ChannelId, Hash, LogId, RecipientKeyId, ServerId,
 use conclave_proto::identity_log::{BadIdentity, IdentityLog};
 use conclave_proto::name::Name;
 use conclave_proto::time::UnixMs;
+pub use item::Unreadable;
 use keys::KeyRing;
 use opened::{Content, Opened};
 use std::collections::HashMap;

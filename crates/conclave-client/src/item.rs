@@ -98,6 +98,14 @@ pub enum ClaimError {
     /// Somebody else has it.
     #[error("{} holds it", .0.holder)]
     Held(Box<Claim>),
+    /// Somebody may have it: what was written last is not for this machine to read.
+    #[error("{}", unreadable(.by.as_ref()))]
+    Unreadable {
+        /// Who wrote it, if that can be told.
+        by: Option<SessionPath>,
+        /// How long that can hold, in milliseconds.
+        left_ms: u64,
+    },
     /// It is not this session's, or not any more.
     #[error("this session does not hold it, or not any more")]
     NotHeld,
@@ -114,7 +122,7 @@ impl ClaimError {
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
-            Self::Held(_) => Code::Claimed,
+            Self::Held(_) | Self::Unreadable { .. } => Code::Claimed,
             Self::NotHeld => Code::NotFound,
             Self::Resource(_) => Code::NameInvalid,
             Self::Client(error) => error.code(),
@@ -129,8 +137,18 @@ impl ClaimError {
             Self::Held(claim) => {
                 Reject::new(self.code(), self.to_string()).retry_after(claim.left_ms)
             }
+            Self::Unreadable { left_ms, .. } => {
+                Reject::new(self.code(), self.to_string()).retry_after(*left_ms)
+            }
             Self::NotHeld | Self::Resource(_) => Reject::new(self.code(), self.to_string()),
         }
+    }
+}
+
+fn unreadable(by: Option<&SessionPath>) -> String {
+    match by {
+        Some(by) => format!("{by} may hold it: what it wrote cannot be read on this machine"),
+        None => "somebody may hold it since before you joined, when you could not read it".into(),
     }
 }
 

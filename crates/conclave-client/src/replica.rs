@@ -15,6 +15,7 @@ pub mod pin;
 pub mod receipt;
 pub mod search;
 mod step;
+pub mod unreadable;
 
 use conclave_proto::id::{Blob, UserId};
 use conclave_proto::name::Name;

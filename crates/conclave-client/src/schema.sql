@@ -153,6 +153,15 @@ CREATE TABLE IF NOT EXISTS state (
     PRIMARY KEY (log, slot)
 );
 CREATE INDEX IF NOT EXISTS state_key ON state (log, key);
+-- The newest entry of a slot that this machine cannot read: what its header says.
+CREATE TABLE IF NOT EXISTS unreadable (
+    log BLOB NOT NULL,
+    slot BLOB NOT NULL,
+    seq INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    sender TEXT NOT NULL,
+    PRIMARY KEY (log, slot)
+) WITHOUT ROWID;
 -- The claim that stands in a slot, by the rules of claim/rule.rs; it may have lapsed.
 CREATE TABLE IF NOT EXISTS claim (
     log BLOB NOT NULL,

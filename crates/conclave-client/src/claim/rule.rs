@@ -7,6 +7,7 @@ use super::Resource;
 use conclave_proto::id::UserId;
 use conclave_proto::time::UnixMs;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 /// What the key of a state item that is a claim begins with.
 pub const CLAIM_PREFIX: &str = "claim:";
@@ -14,6 +15,8 @@ pub const CLAIM_PREFIX: &str = "claim:";
 pub const TTL_MS_MIN: u64 = 1_000;
 /// The longest claim without a renewal, in milliseconds.
 pub const TTL_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// How many claims of one user count at one time.
+pub const CLAIMS_MAX: usize = 256;
 /// The longest note, in bytes.
 pub const NOTE_BYTES_MAX: usize = 512;
 
@@ -82,30 +85,31 @@ pub struct Bid<'a> {
     pub user: UserId,
     /// Its value; none to release.
     pub value: Option<&'a ClaimValue>,
+    /// Whether the holder before it left the channel in between: its claim ended with that.
+    pub left: bool,
 }
 
 /// Returns the claim that stands after an entry in its slot, `known` being the version of the slot that
-/// was seen before it. Whoever names another one builds on entries that were not seen here, and is
-/// taken at its word; whoever names none did not ask who holds it, and wins nothing.
+/// was seen before it. Whoever names no version did not ask who holds it, and wins nothing. What was not
+/// seen here frees no claim that was; only where none was seen is a claim believed to be a renewal, of
+/// something that began after what was seen.
 #[must_use]
 pub fn succeed(before: Option<Standing>, known: u64, bid: Bid<'_>) -> Option<Standing> {
     if bid.expected == u64::MAX {
         return before;
     }
-    let seen = bid.expected == known;
-    let current = before.as_ref().filter(|c| !c.is_lapsed(bid.at));
-    let free = !seen || current.is_none_or(|c| c.user == bid.user);
-    if !free {
+    let current = before
+        .as_ref()
+        .filter(|c| !bid.left && !c.is_lapsed(bid.at));
+    if current.is_some_and(|c| c.user != bid.user) {
         return before;
     }
     let value = bid.value?;
-    let token = match (seen, value.token) {
-        (true, Some(token)) => current
-            .filter(|c| c.holder == bid.sender && c.token == token)
-            .map(|c| c.token),
-        (false, token) => token.filter(|token| (1..bid.seq).contains(token)),
-        (true, None) => None,
-    };
+    let unseen = before.is_none() && bid.expected != known;
+    let token = value.token.filter(|token| match current {
+        Some(c) => c.holder == bid.sender && c.token == *token,
+        None => unseen && known < *token && *token < bid.seq,
+    });
     let note = value.note.clone();
     Some(Standing {
         resource: bid.resource.to_owned(),
@@ -133,6 +137,28 @@ pub fn in_the_way<'a>(
         claim.holder != holder
             && claim.token < before
             && !claim.is_lapsed(now)
+            && resource.may_overlap(&claim.resource)
             && Resource::parse(&claim.resource).is_ok_and(|other| other.overlaps(resource))
     })
+}
+
+/// Leaves those claims that count at a time of the server's clock: of one user the oldest, and at most
+/// [`CLAIMS_MAX`]. Lapsed ones count for nothing.
+pub fn count(claims: &mut Vec<Standing>, now: UnixMs) {
+    let mut live: Vec<(u64, UserId)> = claims
+        .iter()
+        .filter(|claim| !claim.is_lapsed(now))
+        .map(|claim| (claim.token, claim.user))
+        .collect();
+    live.sort_unstable_by_key(|(token, _)| *token);
+    let (mut held, mut newest) = (HashMap::<UserId, usize>::new(), HashMap::new());
+    for (token, user) in live {
+        let count = held.entry(user).or_default();
+        *count += 1;
+        if *count <= CLAIMS_MAX {
+            newest.insert(user, token);
+        }
+    }
+    let counts = |claim: &Standing| newest.get(&claim.user).is_some_and(|n| claim.token <= *n);
+    claims.retain(|claim| claim.is_lapsed(now) || counts(claim));
 }

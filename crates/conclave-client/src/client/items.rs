@@ -1,7 +1,7 @@
 //! Getting what members keep in a channel: only what is current, page by page.
 
 use super::Client;
-use super::read::{PAGE, PAGES_MAX};
+use super::read::{PAGE, PAGES_MAX, is_sound};
 use crate::error::ClientError;
 use conclave_proto::frame::op::Read;
 use conclave_proto::frame::{Op, Reply};
@@ -24,15 +24,18 @@ impl Client {
         upto: u64,
     ) -> Result<(), ClientError> {
         let log = LogId::Channel(channel);
+        let mut after = self.replica().items_held(log).await?.unwrap_or(0);
+        // Where something lies that may still be read one day: it is asked for again each time.
+        let mut open: Option<u64> = None;
         for _ in 0..PAGES_MAX {
-            let after = self.replica().items_held(log).await?.unwrap_or(0);
             if after >= upto {
                 break;
             }
             let limit = PAGE;
             let reply = self.request(Op::Items(Read { log, after, limit })).await?;
-            let Reply::Page(mut page) = reply else {
-                return Err(ClientError::Answer);
+            let mut page = match reply {
+                Reply::Page(page) if is_sound(&page) => page,
+                _ => return Err(ClientError::Answer),
             };
             let mut reached = after;
             page.entries.retain(|entry| {
@@ -43,16 +46,19 @@ impl Client {
             if !page.entries.is_empty() {
                 // Who wrote them may have come since the control records were read.
                 self.tip(channel).await?;
-                self.verify_items(channel, page.entries).await?;
+                let judged = self.verify_items(channel, page.entries).await?;
+                open = open.or(judged.open);
             }
             // Nothing is marked beyond what the server says there is.
             let next = page.next.min(page.head).max(reached);
             if next > after {
-                self.replica().mark_items(log, next).await?;
+                let held = open.map_or(next, |open| next.min(open.saturating_sub(1)));
+                self.replica().mark_items(log, held).await?;
             }
             if page.next >= page.head || next <= after {
                 break;
             }
+            after = next;
         }
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! Judging entries of the past: by the channel as it was at each of them.
 
 use super::Client;
+use super::read::PAGE;
 use crate::book::opened::Opened;
-use crate::book::{Book, Need, Verdict, Verified};
+use crate::book::{Book, Need, Unreadable, Verdict, Verified};
 use crate::error::ClientError;
+use crate::replica::search::joined;
 use conclave_proto::bytes::sha256;
 use conclave_proto::channel_log::{ChannelLog, ParsedCtl};
 use conclave_proto::entry::{Entry, EntryBody};
@@ -13,6 +15,10 @@ use std::collections::HashMap;
 
 /// How often one thing is asked for that a page of entries needs.
 const TRIES_MAX: usize = 2;
+/// How far back from an entry of a claim one reads to find out what it builds on.
+const HOLE_MAX: u64 = 4_096;
+/// How much is read for all entries that came at once.
+const HOLES_MAX: u64 = 4 * HOLE_MAX;
 
 /// Entries of a channel under judgement.
 struct Trial {
@@ -22,7 +28,18 @@ struct Trial {
     entries: Vec<(Entry, Option<Opened>)>,
     next: usize,
     counters: HashMap<(MachineKey, [u8; 8]), u64>,
-    found: Vec<Verified>,
+    judged: Judged,
+}
+
+/// What a judgement came to.
+#[derive(Default)]
+pub(crate) struct Judged {
+    /// What is believed.
+    pub(crate) found: Vec<Verified>,
+    /// State items that cannot be read here.
+    unreadable: Vec<Unreadable>,
+    /// The first place whose entry could not be judged because of something that may still come.
+    pub(crate) open: Option<u64>,
 }
 
 impl Client {
@@ -32,9 +49,60 @@ impl Client {
         &self,
         channel: ChannelId,
         entries: Vec<Entry>,
-    ) -> Result<Vec<Verified>, ClientError> {
+    ) -> Result<Judged, ClientError> {
+        let judged = self.judge_past(channel, entries).await?;
+        // Who holds what does not depend on which entries were shown first.
+        let log = LogId::Channel(channel);
+        let holes = self
+            .replica()
+            .claim_holes(log, &judged.found, &judged.unreadable)
+            .await?;
+        for part in parts(holes) {
+            self.read_part(channel, part).await?;
+        }
+        self.keep_past(channel, judged).await
+    }
+
+    /// Reads what lies between two places, in order, and keeps it.
+    async fn read_part(
+        &self,
+        channel: ChannelId,
+        (mut after, before): (u64, u64),
+    ) -> Result<(), ClientError> {
+        while after + 1 < before {
+            let mut page = self.page(LogId::Channel(channel), after, PAGE).await?;
+            page.entries.retain(|entry| entry.seq < before);
+            let judged = self.judge_past(channel, page.entries).await?;
+            self.keep_past(channel, judged).await?;
+            if page.next <= after {
+                break;
+            }
+            after = page.next;
+        }
+        Ok(())
+    }
+
+    async fn keep_past(
+        &self,
+        channel: ChannelId,
+        mut judged: Judged,
+    ) -> Result<Judged, ClientError> {
+        let found = std::mem::take(&mut judged.found);
+        judged.found = self.replica().keep_messages(found).await?;
+        if !judged.unreadable.is_empty() {
+            let (log, shut) = (LogId::Channel(channel), judged.unreadable.clone());
+            self.replica().keep_unreadable(log, shut).await?;
+        }
+        Ok(judged)
+    }
+
+    async fn judge_past(
+        &self,
+        channel: ChannelId,
+        entries: Vec<Entry>,
+    ) -> Result<Judged, ClientError> {
         let Some(first) = entries.first().map(|entry| entry.seq) else {
-            return Ok(Vec::new());
+            return Ok(Judged::default());
         };
         let log = LogId::Channel(channel);
         let records = self.replica().ctl(log, first.saturating_sub(1)).await?;
@@ -46,7 +114,7 @@ impl Client {
             entries,
             next: 0,
             counters: HashMap::new(),
-            found: Vec::new(),
+            judged: Judged::default(),
         };
         let mut asked: Vec<Need> = Vec::new();
         loop {
@@ -70,11 +138,13 @@ impl Client {
                 Need::User(_) | Need::Own(_) => false,
             };
             if !known {
-                trial.next += 1;
+                let copy = need.clone();
+                let may_come = self.with(move |core| core.book.may_come(&copy)).await?;
+                trial.skip(may_come);
             }
             asked.push(need);
         }
-        Ok(self.replica().keep_messages(trial.found).await?)
+        Ok(trial.judged)
     }
 
     /// Judges items, which come without the control records that stand between them.
@@ -82,10 +152,10 @@ impl Client {
         &self,
         channel: ChannelId,
         mut entries: Vec<Entry>,
-    ) -> Result<Vec<Verified>, ClientError> {
+    ) -> Result<Judged, ClientError> {
         entries.retain(|entry| matches!(entry.body, EntryBody::Env(_)));
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
-            return Ok(Vec::new());
+            return Ok(Judged::default());
         };
         let (first, last) = (first.seq, last.seq);
         let records = self.replica().ctl(LogId::Channel(channel), last).await?;
@@ -137,7 +207,7 @@ impl Trial {
                     let sender = (message.key, message.sid);
                     let last = self.counters.entry(sender).or_default();
                     if message.ctr > std::mem::replace(last, message.ctr.max(*last)) {
-                        self.found.push(*message);
+                        self.judged.found.push(*message);
                     } else {
                         tracing::warn!(kind = "replayed", seq = entry.seq, "entry refused");
                     }
@@ -145,6 +215,9 @@ impl Trial {
                 Verdict::Need(need) => return Some(need),
                 Verdict::Refused(kind, _) => {
                     tracing::warn!(kind = kind.as_str(), seq = entry.seq, "entry refused");
+                    let opened = opened.as_ref();
+                    let shut = opened.and_then(|o| Unreadable::of(entry, o, Some(kind)));
+                    self.judged.unreadable.extend(shut);
                 }
                 Verdict::Ctl(_) | Verdict::Nothing => {}
             }
@@ -152,6 +225,35 @@ impl Trial {
         }
         None
     }
+
+    /// Goes past an entry that needs what cannot be had now.
+    fn skip(&mut self, may_come: bool) {
+        if let Some((entry, opened)) = self.entries.get(self.next) {
+            let opened = opened.as_ref();
+            let shut = opened.and_then(|opened| Unreadable::of(entry, opened, None));
+            self.judged.unreadable.extend(shut);
+            if may_come {
+                self.judged.open.get_or_insert(entry.seq);
+            }
+        }
+        self.next += 1;
+    }
+}
+
+/// Returns which parts of a log to read to fill holes: what is nearest to their newer ends, the newest
+/// holes first, as far as the bound goes; ascending.
+fn parts(holes: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    let near = |(after, before): (u64, u64)| (after.max(before.saturating_sub(HOLE_MAX)), before);
+    let mut left = HOLES_MAX;
+    let mut parts = joined(holes.into_iter().map(near).collect());
+    parts.reverse();
+    parts.retain_mut(|(after, before)| {
+        *after = (*after).max(before.saturating_sub(left));
+        left -= *before - *after;
+        after < before
+    });
+    parts.reverse();
+    parts
 }
 
 fn judge_past(

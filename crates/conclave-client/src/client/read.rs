@@ -23,6 +23,9 @@ pub(crate) const PAGE: u32 = 256;
 /// The most pages that one call reads, whatever the server says of the rest.
 pub(crate) const PAGES_MAX: u32 = 1_024;
 
+/// No log has a place like this: it would outlast the one who writes it.
+pub(crate) const SEQ_END: u64 = 1 << 40;
+
 /// Which part of a channel's past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum History {
@@ -152,7 +155,7 @@ impl Client {
     ) -> Result<EntryPage, ClientError> {
         let limit = limit.min(PAGE);
         match self.request(Op::Read(Read { log, after, limit })).await? {
-            Reply::Page(page) => Ok(page),
+            Reply::Page(page) if is_sound(&page) => Ok(page),
             _ => Err(ClientError::Answer),
         }
     }
@@ -197,8 +200,8 @@ impl Client {
                 reached = reached.max(entry.seq);
                 on
             });
-            let verified = self.verify(channel, page.entries).await?;
-            found.extend(verified.into_iter().filter(Verified::is_message));
+            let judged = self.verify(channel, page.entries).await?;
+            found.extend(judged.found.into_iter().filter(Verified::is_message));
             after = page.next;
             if last {
                 break;
@@ -249,6 +252,11 @@ impl Client {
         })
         .await
     }
+}
+
+/// Returns whether a page has nothing beyond what it says there is.
+pub(crate) fn is_sound(page: &EntryPage) -> bool {
+    page.head < SEQ_END && page.entries.iter().all(|entry| entry.seq <= page.head)
 }
 
 pub(crate) fn to_usize(n: u32) -> usize {

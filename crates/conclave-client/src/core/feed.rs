@@ -2,14 +2,15 @@
 
 use super::{Core, Errand, Waiting};
 use crate::book::opened::Opened;
-use crate::book::{Doubt, Need, Verdict, Verified};
+use crate::book::{Doubt, Need, Unreadable, Verdict, Verified};
+use crate::client::read::SEQ_END;
 use crate::error::ClientError;
 use crate::event::{Age, Event, Notice, NoticeKind, Scope, SenderFacts, VerifiedMessage};
 use crate::item::StateItem;
 use crate::replica::history::{Admitted, Kept};
 use conclave_e2ee::Place;
 use conclave_proto::body::Head;
-use conclave_proto::channel_log::{CtlChange, Identities as _};
+use conclave_proto::channel_log::Identities as _;
 use conclave_proto::entry::{Entry, EntryBody, Envelope, FLAG_HUMAN, Route};
 use conclave_proto::frame::op::{FindName, IdentFetch};
 use conclave_proto::frame::reply::Gap;
@@ -106,7 +107,7 @@ impl Core {
         };
         let mut past = gap.as_ref().map(|gap| gap.to);
         feed.queue.extend(gap.map(Step::Gap));
-        for entry in entries {
+        for entry in entries.into_iter().filter(|entry| entry.seq < SEQ_END) {
             let behind = past.take_if(|past| entry.seq > *past);
             feed.queue.extend(behind.map(Step::Past));
             feed.queue.push_back(Step::Entry(entry, None));
@@ -207,9 +208,6 @@ impl Core {
                     batch
                         .told
                         .push(Telling::Event(Event::ChannelChanged(channel)));
-                    if let CtlChange::MemberRemoved { user, .. } = &change {
-                        batch.kept.push(Kept::Left(*user));
-                    }
                     self.channel_changed(channel, &change);
                 }
                 None
@@ -235,6 +233,10 @@ impl Core {
                 }
             },
             Verdict::Refused(kind, text) => {
+                let shut = opened.as_ref();
+                let shut = shut.and_then(|opened| Unreadable::of(&entry, opened, Some(kind)));
+                let shut = shut.map(|item| Kept::Unreadable(Box::new(item)));
+                batch.kept.extend(shut);
                 batch.told.push(refused(log, seq, kind, text));
                 None
             }
@@ -250,6 +252,13 @@ impl Core {
             }
             Some(need) if feed.vain.contains(&need) => {
                 feed.vain.clear();
+                let shut = opened.as_ref();
+                let shut = shut.and_then(|opened| Unreadable::of(&entry, opened, None));
+                let shut = shut.map(|item| Kept::Unreadable(Box::new(item)));
+                batch.kept.extend(shut);
+                if self.book.may_come(&need) {
+                    batch.kept.push(Kept::Skipped);
+                }
                 let (kind, text) = match need {
                     Need::Key(_) => (NoticeKind::Unreadable, "its key cannot be had"),
                     Need::Own(_) => (

@@ -6,6 +6,7 @@ use super::sealing::Sealing;
 use super::{Core, Waiting};
 use crate::book::Verified;
 use crate::client::random;
+use crate::client::read::SEQ_END;
 use crate::error::ClientError;
 use crate::event::{Event, Notice, NoticeKind};
 use crate::outbox::Draft;
@@ -365,6 +366,9 @@ impl Core {
     /// written an item reads what it wrote.
     async fn keep_own(&mut self, log: LogId, Appended { seq, at, .. }: Appended) {
         let me = self.me;
+        if seq >= SEQ_END {
+            return;
+        }
         let Some(Parcel { draft, .. }) = self.outbox.front(log) else {
             return;
         };

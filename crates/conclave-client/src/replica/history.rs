@@ -1,10 +1,12 @@
 //! Messages: kept once, found by place or id, unread by handle.
 
-use super::{Begun, Replica, ReplicaError, blob, chain, evidence, int, items, uint, user};
-use crate::book::Verified;
+use super::{
+    Begun, Replica, ReplicaError, blob, chain, evidence, int, items, uint, unreadable, user,
+};
+use crate::book::{Unreadable, Verified};
 use conclave_proto::body::{Body, Head};
 use conclave_proto::entry::Route;
-use conclave_proto::id::{Blob, Hash, LogId, MsgId, UserId};
+use conclave_proto::id::{Blob, Hash, LogId, MsgId};
 use conclave_proto::key::MachineKey;
 use conclave_proto::name::Name;
 use conclave_proto::time::UnixMs;
@@ -36,10 +38,12 @@ pub enum Kept {
     Message(Box<Verified>),
     /// A control record: its place, its time, its bytes.
     Ctl(u64, UnixMs, Blob),
+    /// A state item that this machine cannot read.
+    Unreadable(Box<Unreadable>),
+    /// An entry that could not be judged because of something that may still come.
+    Skipped,
     /// What was held before a hole is no measure any more: from this place on the log is whole.
     Hole(u64),
-    /// Somebody is no member any more.
-    Left(UserId),
 }
 
 impl Replica {
@@ -63,18 +67,20 @@ impl Replica {
                 .query_row(params![handle.as_str(), log.to_bytes()], |r| r.get(0))
                 .optional()?;
             // What this feed brings follows what is here: nothing was missed in between.
-            let whole = match before {
+            let mut whole = match before {
                 Some(before) => items::is_whole(&tx, log, uint(before))?,
                 None => false,
             };
             for what in &kept {
                 match what {
                     Kept::Message(m) => admitted.push((admit(&tx, m, whole)?, forks(&tx, m)?)),
-                    Kept::Left(user) => items::leave(&tx, log, *user)?,
                     Kept::Ctl(seq, at, rec) => chain::put(&tx, log, *seq, *at, rec)?,
+                    Kept::Unreadable(item) => unreadable::put(&tx, log, item)?,
+                    Kept::Skipped => whole = false,
                     Kept::Hole(first) => {
                         tx.prepare_cached("INSERT OR REPLACE INTO held VALUES (?1, ?2)")?
                             .execute(params![log.to_bytes(), int(*first)])?;
+                        whole = false;
                     }
                 }
             }

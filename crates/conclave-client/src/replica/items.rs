@@ -3,10 +3,12 @@
 //! Of a slot the highest place counts, in whatever order entries come. Everything here is derived: the
 //! entries themselves lie among the messages.
 
-use super::{Replica, ReplicaError, int, uint, user};
+use super::unreadable::{self, Shut};
+use super::{Replica, ReplicaError, blob, int, uint, user};
 use crate::book::Verified;
 use crate::claim::rule::{Bid, CLAIM_PREFIX, ClaimValue, TTL_MS_MIN, succeed};
 use crate::claim::{Resource, Standing};
+use conclave_proto::channel_log::{CtlBody, ParsedCtl};
 use conclave_proto::entry::Route;
 use conclave_proto::id::{LogId, MsgId, SlotId, UserId};
 use conclave_proto::time::UnixMs;
@@ -27,6 +29,17 @@ pub struct SlotEntry {
     pub key: String,
     /// The value; none: deleted.
     pub value: Option<String>,
+}
+
+/// What is known of a log's claims at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// Those that stand, by resource.
+    pub standing: Vec<Standing>,
+    /// The version of the slot that was asked for, as far as it was read.
+    pub version: u64,
+    /// What is newer there and cannot be read.
+    pub shut: Option<Shut>,
 }
 
 /// Takes what an entry that was just inserted does to state, claims and memories. `whole`: every entry
@@ -86,6 +99,10 @@ fn apply_state(
         },
     };
     let sender = m.sender.to_string();
+    let left = match &before {
+        Some(claim) => has_left(db, m.log, &claim.user, (claim.version, m.seq))?,
+        None => false,
+    };
     let bid = Bid {
         resource,
         seq: m.seq,
@@ -99,6 +116,7 @@ fn apply_state(
         sender: &sender,
         user: m.user,
         value: value.as_ref(),
+        left,
     };
     match succeed(before, known, bid) {
         None => db
@@ -136,7 +154,7 @@ fn put_memory(db: &Connection, m: &Verified, item: &MsgId) -> Result<(), rusqlit
         )?
         .exists(params![log, item.as_bytes(), m.user.as_bytes()])?;
     if gone {
-        return Ok(());
+        return blank(db, m.log, item);
     }
     let tags = serde_json::to_string(&m.body.tags).unwrap_or_else(|_| "[]".into());
     db.prepare_cached(
@@ -158,28 +176,46 @@ fn put_memory(db: &Connection, m: &Verified, item: &MsgId) -> Result<(), rusqlit
 
 /// Takes a memory back, whenever it comes: by its author, or by who was an admin of the channel then.
 fn retract(db: &Connection, m: &Verified, item: &MsgId) -> Result<(), rusqlite::Error> {
-    let (log, item) = (m.log.to_bytes(), item.as_bytes());
+    let (log, id) = (m.log.to_bytes(), item.as_bytes());
     db.prepare_cached(
         "INSERT INTO memory_gone VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO UPDATE SET by_admin = max(by_admin, excluded.by_admin)",
     )?
-    .execute(params![log, item, m.user.as_bytes(), m.by_admin])?;
+    .execute(params![log, id, m.user.as_bytes(), m.by_admin])?;
     let gone = db
         .prepare_cached("DELETE FROM memory WHERE log = ?1 AND item = ?2 AND (user = ?3 OR ?4)")?
-        .execute(params![log, item, m.user.as_bytes(), m.by_admin])?;
-    if gone > 0 {
-        // Its words are nowhere any more; its place and hash stay.
-        db.prepare_cached("UPDATE message SET body = x'A0' WHERE log = ?1 AND id = ?2")?
-            .execute(params![log, item])?;
+        .execute(params![log, id, m.user.as_bytes(), m.by_admin])?;
+    match gone {
+        0 => Ok(()),
+        _ => blank(db, m.log, item),
     }
-    Ok(())
 }
 
-/// Ends the claims of who is no member any more.
-pub(super) fn leave(db: &Connection, log: LogId, user: UserId) -> Result<(), rusqlite::Error> {
-    db.prepare_cached("DELETE FROM claim WHERE log = ?1 AND user = ?2")?
-        .execute(params![log.to_bytes(), user.as_bytes()])
+/// Takes the words of a memory off the disk; its place and hash stay.
+fn blank(db: &Connection, log: LogId, item: &MsgId) -> Result<(), rusqlite::Error> {
+    db.prepare_cached("UPDATE message SET body = x'A0' WHERE log = ?1 AND id = ?2")?
+        .execute(params![log.to_bytes(), item.as_bytes()])
         .map(drop)
+}
+
+/// Returns whether a user stopped being a member between two places, as far as the control records here
+/// tell: whichever way they came, and however often the user came back.
+fn has_left(
+    db: &Connection,
+    log: LogId,
+    who: &UserId,
+    (after, before): (u64, u64),
+) -> Result<bool, rusqlite::Error> {
+    let mut query =
+        db.prepare_cached("SELECT rec FROM ctl WHERE log = ?1 AND seq > ?2 AND seq < ?3")?;
+    let mut rows = query.query(params![log.to_bytes(), int(after), int(before)])?;
+    while let Some(row) = rows.next()? {
+        let rec = ParsedCtl::parse(&blob(row.get(0)?));
+        if rec.is_ok_and(|rec| matches!(&rec.body, CtlBody::Remove { user, .. } if user == who)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Returns whether all items of a log up to a place are here.
@@ -281,8 +317,9 @@ impl Replica {
         .await
     }
 
-    /// Returns the claims that stand in a log, lapsed ones included, by resource; and the version of one
-    /// slot at the same moment, for other sessions of this machine write here, too.
+    /// Returns the claims that stand in a log; and what is known of one slot at the same moment, for other
+    /// sessions of this machine write here, too. Claims that have lapsed by `now` are left out, but for
+    /// that slot's.
     ///
     /// # Errors
     /// [`ReplicaError`].
@@ -290,20 +327,30 @@ impl Replica {
         &self,
         log: LogId,
         slot: Option<SlotId>,
-    ) -> Result<(Vec<Standing>, u64), ReplicaError> {
+        now: UnixMs,
+    ) -> Result<Claims, ReplicaError> {
         self.call(move |db| {
             let tx = db.transaction_with_behavior(TransactionBehavior::Deferred)?;
-            let slot = slot.as_ref().map(SlotId::as_bytes);
+            let bytes = slot.as_ref().map(SlotId::as_bytes);
             let version: Option<i64> = tx
                 .prepare_cached("SELECT seq FROM state WHERE log = ?1 AND slot = ?2")?
-                .query_row(params![log.to_bytes(), slot], |r| r.get(0))
+                .query_row(params![log.to_bytes(), bytes], |r| r.get(0))
                 .optional()?;
+            let version = version.map_or(0, uint);
+            let shut = match &slot {
+                Some(slot) => unreadable::above(&tx, log, slot, version)?,
+                None => None,
+            };
             let mut query = tx.prepare_cached(&format!(
-                "SELECT {CLAIM} FROM claim WHERE log = ?1 ORDER BY resource"
+                "SELECT {CLAIM} FROM claim
+                 WHERE log = ?1 AND (at + ttl_ms > ?3 OR slot = ?2) ORDER BY resource"
             ))?;
-            let rows = query.query_map([log.to_bytes()], standing)?;
-            let claims = rows.collect::<Result<_, _>>()?;
-            Ok((claims, version.map_or(0, uint)))
+            let rows = query.query_map(params![log.to_bytes(), bytes, int(now.0)], standing)?;
+            Ok(Claims {
+                standing: rows.collect::<Result<_, _>>()?,
+                version,
+                shut,
+            })
         })
         .await
     }

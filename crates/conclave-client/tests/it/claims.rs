@@ -3,7 +3,7 @@
 use crate::talk::SOON;
 use crate::talk::{Machine, World, name};
 use conclave_client::claim::resource::{remote_name, tidy_path};
-use conclave_client::claim::rule::{Bid, ClaimValue, in_the_way, succeed};
+use conclave_client::claim::rule::{Bid, CLAIMS_MAX, ClaimValue, count, in_the_way, succeed};
 use conclave_client::claim::{BadResource, Resource, Standing, glob};
 use conclave_client::client::claim::Whose;
 use conclave_client::client::{Client, NewChannel, Signer};
@@ -116,18 +116,49 @@ fn an_entry_counts_only_when_the_claim_before_it_is_over() {
             (9_000, u64::MAX, "bob/box/web", BOB, Some(None)),
             None,
         ),
-        // What builds on entries that were not seen is taken at its word, but no token of the future.
+        // What builds on entries that were not seen here frees nothing that was, whatever token it names.
         (
             Some(api()),
+            (1_050, 7, "bob/box/web", BOB, Some(Some(6))),
+            Some(("ada/box/api", 5)),
+        ),
+        (
+            Some(api()),
+            (1_050, 7, "bob/box/web", BOB, None),
+            Some(("ada/box/api", 5)),
+        ),
+        (
+            Some(api()),
+            (1_100, 7, "bob/box/web", BOB, Some(Some(6))),
+            Some(("bob/box/web", 9)),
+        ),
+        // The holder itself goes on with the token it is known to have.
+        (
+            Some(api()),
+            (1_050, 7, "ada/box/api", ADA, Some(Some(5))),
+            Some(("ada/box/api", 5)),
+        ),
+        // Where no claim was seen it may be a renewal, of what began after what was seen.
+        (
+            None,
             (1_050, 7, "bob/box/web", BOB, Some(Some(6))),
             Some(("bob/box/web", 6)),
         ),
         (
-            Some(api()),
+            None,
+            (1_050, 7, "bob/box/web", BOB, Some(Some(5))),
+            Some(("bob/box/web", 9)),
+        ),
+        (
+            None,
             (1_050, 7, "bob/box/web", BOB, Some(Some(9))),
             Some(("bob/box/web", 9)),
         ),
-        (Some(api()), (1_050, 7, "bob/box/web", BOB, None), None),
+        (
+            None,
+            (1_050, 5, "bob/box/web", BOB, Some(Some(6))),
+            Some(("bob/box/web", 9)),
+        ),
     ];
     for (n, (before, (at, expected, sender, user, bid), stands)) in table.iter().enumerate() {
         let value = bid.map(|token| value(100, token));
@@ -139,7 +170,14 @@ fn an_entry_counts_only_when_the_claim_before_it_is_over() {
             sender,
             user: *user,
             value: value.as_ref(),
+            left: false,
         };
+        let free = Bid { left: true, ..bid };
+        if *expected != u64::MAX
+            && let Some(next) = succeed(before.clone(), 5, free)
+        {
+            assert_eq!(next.holder, *sender, "row {n}: the holder left");
+        }
         let after = succeed(before.clone(), 5, bid);
         let after = after.as_ref().map(|c| (c.holder.as_str(), c.token));
         assert_eq!(after, *stands, "row {n}");
@@ -159,6 +197,22 @@ fn only_the_servers_times_decide_when_a_claim_lapses() {
     assert!(!blocked(5, "bob/box/web", 10 * HOUR), "won later");
     assert!(!blocked(6, "ada/box/api", 10 * HOUR), "its own");
     assert!(!blocked(6, "bob/box/web", 11 * HOUR), "lapsed");
+}
+
+#[test]
+fn of_one_user_the_oldest_claims_count_and_no_more_than_there_may_be() {
+    let most = u64::try_from(CLAIMS_MAX).unwrap();
+    // The newest ones first, and one that has lapsed.
+    let mut claims: Vec<_> = (1..=most + 2)
+        .rev()
+        .map(|token| held("ada/box/api", ADA, token, 1_000, HOUR))
+        .collect();
+    claims.push(held("ada/box/api", ADA, 1_000, 1_000, 1));
+    claims.push(held("bob/box/web", BOB, 2_000, 1_000, HOUR));
+    count(&mut claims, UnixMs(2_000));
+    let tokens: Vec<_> = claims.iter().map(|claim| claim.token).collect();
+    let expected: Vec<_> = (1..=most).rev().chain([1_000, 2_000]).collect();
+    assert_eq!(tokens, expected);
 }
 
 #[test]
@@ -192,6 +246,18 @@ fn two_patterns_overlap_exactly_when_a_path_fits_both() {
     for (a, b, overlap) in table {
         assert_eq!(glob::overlaps(a, b), overlap, "{a} and {b}");
         assert_eq!(glob::overlaps(b, a), overlap, "{b} and {a}");
+        let one = Resource::path("h/r", a).unwrap();
+        let other = Resource::path("h/r", b).unwrap();
+        let quick = one.may_overlap(&other.to_string());
+        assert!(quick || !overlap, "{a} and {b} at a glance");
+    }
+    let main = Resource::parse("repo:h/r//src/main.rs").unwrap();
+    for apart in [
+        "repo:h/r//src/lib.rs",
+        "repo:h/r2//src/main.rs",
+        "src/main.rs",
+    ] {
+        assert!(!main.may_overlap(apart), "{apart}");
     }
     // Stars cost no more than the product of both lengths.
     let many = "**/*a*a*a*a*b/".repeat(12);

@@ -24,5 +24,6 @@ mod sealed;
 mod search;
 mod secrets;
 mod state;
+mod succession;
 mod talk;
 mod wire;
