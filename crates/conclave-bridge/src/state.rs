@@ -15,6 +15,7 @@ use crate::policy::{Level, Scope};
 use crate::render::{Attributes, Frame, Key, Seed, frame};
 use crate::tool::{Offer, Sets};
 use crate::trust::{Tier, assess};
+pub use ask::Audience;
 use conclave_proto::bytes::Builder;
 use conclave_proto::id::{LogId, MsgId};
 use conclave_proto::name::SessionPath;

@@ -35,7 +35,7 @@ impl Session {
             return;
         }
         let (id, timeout) = (question.id, question.timeout);
-        self.state.ask(id);
+        self.state.ask(id, question.audience.clone());
         let cancelled = gone.clone();
         let timer = self.tasks.spawn(async move {
             tokio::select! {

@@ -1,17 +1,38 @@
 //! Questions that a call waits for the answers of. What answers one goes to its call and nowhere else, until
 //! the call ends: then it was shown, or, if nobody hears the call any more, it is unread as any message.
 
-use super::{Age, Message, Output, State, Why};
+use super::{Age, HomeId, Message, Output, State, Why};
 use crate::render::Frame;
-use conclave_proto::id::MsgId;
+use conclave_proto::id::{ChannelId, LogId, MsgId};
+use conclave_proto::name::SessionPath;
 use conclave_proto::time::Now;
+use std::collections::BTreeSet;
 
 /// The most answers of one question; what comes beyond is unread.
 const ANSWERS_MAX: usize = 64;
 
+/// Whom something was said to: who else answers says something of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audience {
+    /// On which server.
+    pub home: HomeId,
+    /// The sessions, as far as they are known.
+    pub sessions: BTreeSet<SessionPath>,
+    /// The channels of which everybody was meant: what is said in these may come from anybody there.
+    pub channels: Vec<ChannelId>,
+}
+
+impl Audience {
+    fn has(&self, message: &Message) -> bool {
+        let in_channel = |id: &ChannelId| message.log == LogId::Channel(*id);
+        message.home == self.home
+            && (self.sessions.contains(&message.from) || self.channels.iter().any(in_channel))
+    }
+}
+
 /// The answers so far, in the order they came.
-#[derive(Debug, Default)]
-pub(super) struct Asked(Vec<(Message, Age)>);
+#[derive(Debug)]
+pub(super) struct Asked(Audience, Vec<(Message, Age)>);
 
 impl Asked {
     /// Takes an answer in; gives it back if there is no room. One that is here already is dropped.
@@ -19,25 +40,27 @@ impl Asked {
         let same = |(other, _): &(Message, Age)| {
             other.id == message.id && other.from == message.from && other.home == message.home
         };
-        if self.0.iter().any(same) {
+        if self.1.iter().any(same) {
             return None;
         }
-        if self.0.len() >= ANSWERS_MAX {
+        if self.1.len() >= ANSWERS_MAX {
             return Some((message, age));
         }
-        self.0.push((message, age));
+        self.1.push((message, age));
         None
     }
 }
 
 impl State {
     /// Begins to collect the answers of a question, with those that came before this was known.
-    pub fn ask(&mut self, id: MsgId) {
-        let mut asked = Asked::default();
-        for item in self.unread.take_answers(id) {
+    pub fn ask(&mut self, id: MsgId, of: Audience) {
+        let answers = |m: &Message| m.reply_to == Some(id) && of.has(m);
+        let came = self.unread.take_answers(answers);
+        let mut asked = Asked(of, Vec::new());
+        for item in came {
             self.pass_copies(&item, item.message.log);
             // Unread holds each once, and is bounded.
-            asked.0.push((item.message, item.age));
+            asked.1.push((item.message, item.age));
         }
         self.asked.insert(id, asked);
     }
@@ -45,7 +68,7 @@ impl State {
     /// Returns how many sessions have answered a question.
     #[must_use]
     pub fn answered(&self, id: MsgId) -> usize {
-        let answers = self.asked.get(&id).map(|asked| asked.0.iter());
+        let answers = self.asked.get(&id).map(|asked| asked.1.iter());
         let mut from: Vec<_> = answers
             .into_iter()
             .flatten()
@@ -60,7 +83,7 @@ impl State {
     /// shown, the others are messages.
     pub fn take_answers(&mut self, now: Now, id: MsgId, bytes_max: usize) -> Vec<Frame> {
         let (mut frames, mut left) = (Vec::new(), bytes_max);
-        for (message, age) in self.asked.remove(&id).unwrap_or_default().0 {
+        for (message, age) in self.collected(id) {
             let frame = self.show(now, &message, age, 0);
             let bytes = frame.content.len();
             if bytes > left {
@@ -76,14 +99,25 @@ impl State {
 
     /// Ends a question whose call nobody hears any more: its answers are messages.
     pub fn drop_ask(&mut self, now: Now, id: MsgId) {
-        for (message, age) in self.asked.remove(&id).unwrap_or_default().0 {
+        for (message, age) in self.collected(id) {
             self.keep_unread(now, message, age);
         }
     }
 
+    fn collected(&mut self, id: MsgId) -> Vec<(Message, Age)> {
+        self.asked
+            .remove(&id)
+            .map_or_else(Vec::new, |asked| asked.1)
+    }
+
     /// Takes a message that answers a pending question; gives it back if it answers none.
     pub(super) fn answers(&mut self, message: Message, age: Age) -> Option<(Message, Age)> {
-        let Some(id) = message.reply_to.filter(|id| self.asked.contains_key(id)) else {
+        let is_asked = |id: &MsgId| {
+            self.asked
+                .get(id)
+                .is_some_and(|asked| asked.0.has(&message))
+        };
+        let Some(id) = message.reply_to.filter(is_asked) else {
             return Some((message, age));
         };
         self.outputs.push_back(Output::Answered(id));

@@ -144,8 +144,8 @@ impl Unread {
     }
 
     /// Takes out what answers a message.
-    pub(super) fn take_answers(&mut self, id: MsgId) -> Vec<Item> {
-        let answers = |_: &u64, item: &mut Item| item.message.reply_to == Some(id);
+    pub(super) fn take_answers(&mut self, answers: impl Fn(&Message) -> bool) -> Vec<Item> {
+        let answers = |_: &u64, item: &mut Item| answers(&item.message);
         let taken: Vec<(u64, Item)> = self.items.extract_if(.., answers).collect();
         for (place, item) in &taken {
             self.forget(*place, item);

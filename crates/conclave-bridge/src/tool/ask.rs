@@ -6,6 +6,7 @@ use super::args::{Args, Kind, may, need};
 use super::say::{Said, Say, say};
 use super::{IN_CHANNEL, Set, Step, Tool};
 use crate::session::Session;
+use crate::state::Audience;
 use conclave_proto::body::Priority;
 use conclave_proto::id::MsgId;
 use conclave_proto::time::Now;
@@ -39,6 +40,8 @@ pub(super) const TOOLS: &[Tool] = &[Tool::new(
 pub(crate) struct Question {
     /// Its id.
     pub(crate) id: MsgId,
+    /// Whose answers count.
+    pub(crate) audience: Audience,
     /// How many sessions' answers end the call.
     pub(crate) wanted: usize,
     /// How long the call waits.
@@ -71,12 +74,14 @@ fn ask(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
 
 /// Returns what to wait for, now that it was said.
 fn question(said: Said, timeout: Duration, enough: Option<usize>) -> Result<Question, Failure> {
-    let (id, all) = (said.id, said.recipients);
+    let (id, audience) = (said.id, said.audience.clone());
+    let all = audience.sessions.len();
     // To whom it was said is not known where nobody is listed: one answer will do.
     let wanted = enough.unwrap_or(all).clamp(1, all.max(1));
     let facts = said.answer()?;
     Ok(Question {
         id,
+        audience,
         wanted,
         timeout,
         facts,

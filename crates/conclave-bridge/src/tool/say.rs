@@ -8,7 +8,7 @@ use crate::fabric::{Draft, Later, Part, Sent, SentState, Target};
 use crate::guard::{Guard, Outgoing, cost};
 use crate::policy::Scope;
 use crate::session::Session;
-use crate::state::{HomeId, Thread};
+use crate::state::{Audience, HomeId, Thread};
 use conclave_proto::body::Priority;
 use conclave_proto::id::{LogId, MsgId};
 use conclave_proto::limit::BODY_BYTES_MAX;
@@ -16,7 +16,6 @@ use conclave_proto::name::SessionPath;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::Now;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 
 /// Something to be said on one server.
 #[derive(Clone, Debug)]
@@ -76,11 +75,19 @@ impl Say {
         to.collect()
     }
 
-    /// Returns how many sessions it is for, each counted once.
-    fn recipients(&self) -> usize {
+    /// Returns whom it is for, as far as that is known.
+    fn audience(&self) -> Audience {
         let all = self.parts.iter().flat_map(|(_, part)| &part.recipients);
-        let all: BTreeSet<&SessionPath> = all.chain(self.whispers()).collect();
-        all.len()
+        let open = self.parts.iter().filter(|(_, part)| part.to.is_empty());
+        let channels = open.filter_map(|(_, part)| match &part.target {
+            Target::Channel(id) => Some(*id),
+            Target::Session(_) => None,
+        });
+        Audience {
+            home: self.home,
+            sessions: all.chain(self.whispers()).cloned().collect(),
+            channels: channels.collect(),
+        }
     }
 }
 
@@ -89,8 +96,8 @@ impl Say {
 pub(super) struct Said {
     /// Its id.
     pub(super) id: MsgId,
-    /// How many sessions it is for, as far as that is known.
-    pub(super) recipients: usize,
+    /// Whom it is for, as far as that is known.
+    pub(super) audience: Audience,
     /// What became of each part, by its name.
     pub(super) parts: Vec<(String, Result<SentState, Reject>)>,
 }
@@ -133,7 +140,7 @@ pub(super) fn say(session: &mut Session, now: Now, what: Say) -> Result<Later<Sa
             .state
             .shown(thread.home, thread.log, &thread.from, id);
     }
-    let recipients = what.recipients();
+    let audience = what.audience();
     let (names, parts) = what.parts.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
     let sent = session.fabric(what.home)?.send(Draft {
         parts,
@@ -150,7 +157,7 @@ pub(super) fn say(session: &mut Session, now: Now, what: Say) -> Result<Later<Sa
         let parts = names.into_iter().zip(parts).collect();
         Ok(Said {
             id,
-            recipients,
+            audience,
             parts,
         })
     }))
@@ -194,7 +201,7 @@ impl Said {
                 .with("note", "keys_pending")
                 .with("hint", Code::KeysPending.hint());
         }
-        Ok(match self.recipients {
+        Ok(match self.audience.sessions.len() {
             0 => answer,
             n => answer.with("recipients", n),
         })

@@ -4,9 +4,9 @@ use crate::town::Town;
 use crate::wire::outcome;
 use crate::world::{Desk, OPS, message, whisper, world};
 use conclave_bridge::policy::Levels;
-use conclave_bridge::state::{Age, Home, HomeId, Input, Message, Output, State};
+use conclave_bridge::state::{Age, Audience, Home, HomeId, Input, Message, Output, State};
 use conclave_bridge::tool::Sets;
-use conclave_proto::id::{LogId, MsgId};
+use conclave_proto::id::{ChannelId, LogId, MsgId};
 use conclave_proto::time::Now;
 use serde_json::{Value, json};
 
@@ -104,13 +104,64 @@ async fn a_call_that_was_given_up_keeps_no_answer() {
     assert!(desk.fake.0.borrow().shown.is_empty(), "nothing was shown");
 }
 
+fn of(home: usize, sessions: &[&str], channels: &[ChannelId]) -> Audience {
+    Audience {
+        home: HomeId(home),
+        sessions: sessions.iter().map(|path| path.parse().unwrap()).collect(),
+        channels: channels.to_vec(),
+    }
+}
+
+#[test]
+fn only_who_was_asked_answers_and_others_say_something_of_their_own() {
+    let now = Now::default();
+    let eve = "eve/box/x";
+    let in_ops = |n, from| Message {
+        reply_to: Some(ASKED),
+        from: str::parse(from).unwrap(),
+        ..message(n, "yes")
+    };
+    // By whom, where; whether it counts if bob was asked, if #ops was, or bob on another server.
+    let table = [
+        (answer(2, BOB, "yes"), [true, false, false]),
+        (answer(3, eve, "yes"), [false, false, false]),
+        (in_ops(4, eve), [false, true, false]),
+        (in_ops(5, BOB), [true, true, false]),
+    ];
+    for (at, audience) in [
+        of(0, &[BOB], &[]),
+        of(0, &[], &[OPS]),
+        of(1, &[BOB], &[OPS]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for (said, counts) in &table {
+            let mut state = State::new(now, [1; 32], Sets::default());
+            state.handle(now, Input::Home(HomeId(0), Box::new(home())));
+            let mut early = State::new(now, [1; 32], Sets::default());
+            let said = || Input::Arrived(Box::new(said.clone()), Age::Live);
+            state.ask(ASKED, audience.clone());
+            state.handle(now, said());
+            // It may come before the server's word that the question is stored.
+            early.handle(now, said());
+            early.ask(ASKED, audience.clone());
+            let counted = usize::from(counts[at]);
+            for state in [&state, &early] {
+                let got = (state.answered(ASKED), state.unread());
+                assert_eq!(got, (counted, 1 - counted), "{audience:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn answers_that_nobody_heard_are_messages_again() {
     let now = Now::default();
     let mut state = State::new(now, [1; 32], Sets::default());
     state.handle(now, Input::HostReady);
     state.handle(now, Input::Home(HomeId(0), Box::new(home())));
-    state.ask(ASKED);
+    state.ask(ASKED, of(0, &[BOB, "carol/desk/x"], &[]));
     for (n, from) in [(2, BOB), (2, BOB), (3, BOB), (4, "carol/desk/x")] {
         let answer = Box::new(answer(n, from, "yes"));
         state.handle(now, Input::Arrived(answer, Age::Live));
@@ -130,7 +181,7 @@ fn answers_that_nobody_heard_are_messages_again() {
     let pushed = outputs.iter().filter(|o| matches!(o, Output::Push(_)));
     assert_eq!(pushed.count(), 3);
 
-    state.ask(ASKED);
+    state.ask(ASKED, of(0, &[BOB, "carol/desk/x"], &[]));
     let frames = state.take_answers(now, ASKED, 250);
     assert_eq!(
         (frames.len(), state.unread()),
