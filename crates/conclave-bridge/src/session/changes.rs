@@ -71,6 +71,27 @@ pub(crate) fn line(item: &StateItem) -> String {
     }
 }
 
+/// What a frame costs besides its words, in bytes.
+const FRAME_BYTES: usize = 600;
+
+/// Cuts the words so that their frame has about so many bytes: each line of them costs eight more.
+fn cut(mut kept: Kept, bytes: usize) -> Kept {
+    let mut left = bytes.saturating_sub(FRAME_BYTES).max(FRAME_BYTES);
+    let breaks_line = |c| matches!(c, '\n' | '\u{2028}' | '\u{2029}');
+    let mut fits = |c: char| {
+        let cost = c.len_utf8() + if breaks_line(c) { 8 } else { 0 };
+        let enough = cost <= left;
+        left = left.saturating_sub(cost);
+        enough
+    };
+    let whole = kept.text.len();
+    kept.text = kept.text.chars().take_while(|c| fits(*c)).collect();
+    if kept.text.len() < whole {
+        kept.text.push('…');
+    }
+    kept
+}
+
 impl Session {
     /// Takes note of what another session wrote.
     pub(super) fn changed(&mut self, now: Now, home: HomeId, item: &StateItem) {
@@ -124,21 +145,39 @@ impl Session {
         Place::Channel(channel, name)
     }
 
-    /// Adds to an answer what changed: what is watched in full, the rest as a number.
-    pub(crate) fn changes_into(&mut self, now: Now, answer: Answer) -> Answer {
-        let watched = std::mem::take(&mut self.changes.watched);
+    /// Adds to an answer what changed: what is watched in full as far as `bytes` go, the rest as a number.
+    /// Returns how many bytes are left.
+    pub(crate) fn changes_into(
+        &mut self,
+        now: Now,
+        answer: Answer,
+        bytes: usize,
+    ) -> (Answer, usize) {
         let keys = std::mem::take(&mut self.changes.keys);
-        let frames: Vec<String> = watched
-            .values()
-            .map(|kept| self.state.show_kept(now, kept).standalone())
-            .collect();
         let answer = match keys.len() {
             0 => answer,
             n => answer.with("state_changed", n),
         };
-        match frames.len() {
-            0 => answer,
-            n => answer.with("watched", n).frames(frames),
+        let (mut frames, mut left) = (Vec::new(), bytes);
+        while let Some((place, kept)) = self.changes.watched.pop_first() {
+            let frame = self.state.show_kept(now, &kept).standalone();
+            if frame.len() > left && !frames.is_empty() {
+                self.changes.watched.insert(place, kept);
+                break;
+            }
+            // The first comes in any case, or nobody would ever get it.
+            let frame = match frame.len() > left {
+                true => self.state.show_kept(now, &cut(kept, left)).standalone(),
+                false => frame,
+            };
+            left = left.saturating_sub(frame.len());
+            frames.push(frame);
         }
+        let answer = match (frames.len(), self.changes.watched.len()) {
+            (0, _) => answer,
+            (n, 0) => answer.with("watched", n),
+            (n, more) => answer.with("watched", n).with("more_watched", more),
+        };
+        (answer.frames(frames), left)
     }
 }

@@ -1,6 +1,6 @@
 //! What became of what was said.
 
-use super::answer::{Answer, Failure};
+use super::answer::{ANSWER_BYTES_MAX, Answer, Failure};
 use super::args::{Args, Kind, need};
 use super::{Set, Step, Tool};
 use crate::session::Session;
@@ -20,8 +20,8 @@ pub(super) const TOOLS: &[Tool] = &[Tool::new(
     message_status,
 )];
 
-/// The most recipients of one answer; the counts are of all.
-const ROWS_MAX: usize = 256;
+/// The most bytes of recipients in one answer; the counts are of all.
+const ROWS_BYTES_MAX: usize = ANSWER_BYTES_MAX - 4 * 1024;
 
 fn message_status(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
     let id: MsgId = args
@@ -52,15 +52,27 @@ fn answer(now: Now, status: &MessageStatus) -> Answer {
     for row in &status.rows {
         *counts.entry(row.step.as_str()).or_default() += 1;
     }
-    let rows = status.rows.iter().take(ROWS_MAX).map(|row| {
+    let rows = status.rows.iter().map(|row| {
         json!({"peer": row.peer.to_string(), "step": row.step.as_str(), "age_s": seconds(row.at)})
     });
-    let rows: Vec<Value> = rows.collect();
+    let mut left = ROWS_BYTES_MAX;
+    let fits = |row: &Value| {
+        let bytes = row.to_string().len() + 1;
+        let enough = bytes <= left;
+        left = left.saturating_sub(bytes);
+        enough
+    };
+    let rows: Vec<Value> = rows.take_while(fits).collect();
+    let more = status.rows.len() - rows.len();
     let answer = Answer::ok()
         .with("id", status.id.to_string())
         .with("age_s", seconds(status.at))
         .with("counts", json!(counts))
         .with("recipients", rows);
+    let answer = match more {
+        0 => answer,
+        n => answer.with("more", n),
+    };
     match hint(status) {
         Some(hint) => answer.with("hint", hint),
         None => answer,

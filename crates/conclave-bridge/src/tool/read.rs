@@ -4,7 +4,7 @@ use super::answer::{ANSWER_BYTES_MAX, Answer, Failure};
 use super::args::{Arg, Args, Kind, may, need};
 use super::budget::{Cost, Form, plan};
 use super::{PAGE_MAX, Set, Step, Tool, WAIT_S_MAX};
-use crate::render::Frame;
+use crate::render::{Frame, INLINE_BYTES_MAX};
 use crate::session::Session;
 use crate::state::{Age, HomeId, Message, Place, Thread};
 use conclave_proto::name::SessionPath;
@@ -278,6 +278,12 @@ fn read_answer(session: &mut Session, now: Now, found: &[Message], offset: usize
     Answer::ok().frames(frames)
 }
 
+/// What the facts of an answer take, in bytes, but for lists.
+const FACTS_BYTES: usize = 512;
+
+/// What one frame takes at most, in bytes.
+const FRAME_BYTES_MAX: usize = 2 * INLINE_BYTES_MAX;
+
 /// How much a call may return.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Page {
@@ -302,13 +308,32 @@ impl Session {
     /// Takes what is unread into an answer. What only a header is shown of stays unread.
     pub(crate) fn unread_answer(&mut self, now: Now, page: Page) -> Answer {
         let answer = self.lapsed.take_into(Answer::ok());
-        let answer = self.changes_into(now, answer);
-        let Some(bytes) = page.bytes else {
-            let frames = self.state.take_unread(now, page.max, ANSWER_BYTES_MAX / 2);
-            let answer = answer.with("messages", frames.len());
-            return answer.frames(frames.iter().map(Frame::standalone));
-        };
-        let (messages, frames) = self.state.newest_unread(now, page.max).into_iter().unzip();
+        let taken = answer.to_text().len() + FACTS_BYTES;
+        let bytes = ANSWER_BYTES_MAX.saturating_sub(taken);
+        let bytes = page.bytes.unwrap_or(bytes).min(bytes);
+        // A quarter has room for one change of any size.
+        let (answer, left) = self.changes_into(now, answer, bytes / 4);
+        let bytes = bytes - bytes / 4 + left;
+        match page.bytes {
+            None => self.oldest_into(now, answer, page.max, bytes),
+            Some(_) => self.newest_into(now, answer, page.max, bytes),
+        }
+    }
+
+    /// Adds what is unread, whole, in its order.
+    fn oldest_into(&mut self, now: Now, answer: Answer, max: usize, bytes: usize) -> Answer {
+        // The last one may go beyond.
+        let most = bytes.saturating_sub(FRAME_BYTES_MAX).max(1);
+        let frames = self
+            .state
+            .take_unread(now, max, most.min(ANSWER_BYTES_MAX / 2));
+        let answer = answer.with("messages", frames.len());
+        answer.frames(frames.iter().map(Frame::standalone))
+    }
+
+    /// Adds what is unread: the newest whole, as far as `bytes` go.
+    fn newest_into(&mut self, now: Now, answer: Answer, max: usize, bytes: usize) -> Answer {
+        let (messages, frames) = self.state.newest_unread(now, max).into_iter().unzip();
         let messages: Vec<Message> = messages;
         let (answer, whole) = within(now, answer, &messages, frames, bytes);
         for (message, _) in messages.iter().zip(whole).filter(|(_, whole)| *whole) {

@@ -152,7 +152,7 @@ async fn what_expired_is_told_in_our_words_and_bounded() {
 }
 
 impl Desk {
-    async fn until_unread(&mut self, count: u64) {
+    pub(crate) async fn until_unread(&mut self, count: u64) {
         let asked = async {
             loop {
                 let (facts, ..) = self.call("list_channels", json!({})).await;

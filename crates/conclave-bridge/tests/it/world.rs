@@ -13,6 +13,7 @@ use conclave_bridge::session;
 use conclave_bridge::state::{Age, HomeId, Message, Place, Why};
 use conclave_bridge::tool::args::Object;
 use conclave_bridge::trust::Sender;
+use conclave_client::replica::delivery::MessageStatus;
 use conclave_proto::body::Priority;
 use conclave_proto::channel_log::{Mode, Role, Visibility};
 use conclave_proto::id::{ChannelId, LogId, MailboxId, MsgId, ServerId, UserId};
@@ -94,6 +95,8 @@ pub(crate) struct World {
     pub(crate) unshown: Vec<Message>,
     /// What comes before the session has its servers.
     pub(crate) early: Option<Message>,
+    /// What became of every message.
+    pub(crate) status: Option<MessageStatus>,
     pub(crate) shown: Vec<MsgId>,
     /// Who is in every channel, and what they say of themselves.
     pub(crate) peers: Vec<(String, Profile)>,
@@ -125,6 +128,7 @@ pub(crate) fn world() -> World {
         keys_pending: false,
         unshown: Vec::new(),
         early: None,
+        status: None,
         shown: Vec::new(),
         peers: Vec::new(),
         members: Vec::new(),
