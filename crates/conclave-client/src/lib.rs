@@ -22,6 +22,7 @@ mod links;
 pub mod onboard;
 mod outbox;
 pub mod owner;
+pub mod pace;
 pub mod replica;
 pub mod repo;
 

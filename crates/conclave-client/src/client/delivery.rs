@@ -123,7 +123,7 @@ impl Client {
         self.command(Command::News).await
     }
 
-    /// Tells senders what became of their messages here, an entry for each.
+    /// Tells senders what became of their messages here, an entry for each, as fast as may be.
     pub(crate) async fn tell_receipts(&self) -> Result<(), ClientError> {
         if self.live().is_none() {
             return Ok(());
@@ -133,6 +133,10 @@ impl Client {
                 .replica()
                 .receipts_due(self.info.handle.clone())
                 .await?;
+            if due.is_empty() {
+                return Ok(());
+            }
+            let due = self.with(move |core| core.pace_receipts(due)).await?;
             if due.is_empty() {
                 return Ok(());
             }

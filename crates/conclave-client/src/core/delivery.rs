@@ -6,6 +6,7 @@ use super::Core;
 use super::errand::Errand;
 use crate::error::ClientError;
 use crate::event::Event;
+use crate::pace::{Due, Pace};
 use crate::replica::delivery::Step;
 use conclave_proto::entry::Kind;
 use conclave_proto::name::CLI_HANDLE;
@@ -27,6 +28,9 @@ const LOOKS_MAX: u32 = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Deliveries {
     receipts: Option<Mono>,
+    /// When receipts that were held back are looked at again.
+    held: Option<Mono>,
+    pace: Pace,
     look: Option<Mono>,
     /// How often it was looked in vain.
     looks: u32,
@@ -34,7 +38,8 @@ pub(crate) struct Deliveries {
 
 impl Deliveries {
     pub(super) fn next_due(&self) -> Option<Mono> {
-        self.receipts.into_iter().chain(self.look).min()
+        let receipts = self.receipts.into_iter().chain(self.held);
+        receipts.chain(self.look).min()
     }
 }
 
@@ -52,6 +57,14 @@ impl Core {
     /// Tells senders soon that their messages were shown.
     pub(crate) fn receipts_soon(&mut self) {
         self.receipts_in(BATCH_MS);
+    }
+
+    /// Takes of the receipts that are due what may be told now; the rest is looked at again in time.
+    pub(crate) fn pace_receipts(&mut self, due: Due) -> Due {
+        let now = self.driver.now().mono;
+        let plan = self.deliveries.pace.plan(now, due);
+        self.deliveries.held = plan.rest_ms.map(|ms| now.plus(ms));
+        plan.now
     }
 
     fn receipts_in(&mut self, wait_ms: u64) {
@@ -78,7 +91,9 @@ impl Core {
     pub(super) fn deliveries_due(&mut self) {
         let now = self.driver.now().mono;
         let due = |at: &mut Mono| *at <= now;
-        if self.deliveries.receipts.take_if(due).is_some() {
+        let soon = self.deliveries.receipts.take_if(due).is_some();
+        let held = self.deliveries.held.take_if(due).is_some();
+        if soon || held {
             self.errand(Errand::Receipts);
         }
         if self.deliveries.look.take_if(due).is_some() {

@@ -77,7 +77,9 @@ impl Replica {
                     });
                 }
             }
-            Ok(due.into_iter().collect())
+            let mut due: Vec<_> = due.into_iter().collect();
+            due.sort_by_key(|(_, receipts)| receipts.first().map(|receipt| receipt.at));
+            Ok(due)
         })
         .await
     }

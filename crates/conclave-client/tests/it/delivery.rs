@@ -4,13 +4,15 @@ use crate::scene::{CHANNEL, Scene, heard, say};
 use crate::talk::{Machine, SOON, World, name};
 use conclave_client::client::{Client, NewChannel, Signer, Target};
 use conclave_client::event::{Event, NoticeKind, VerifiedMessage};
+use conclave_client::pace::{self, Pace};
 use conclave_client::replica::delivery::{MessageStatus, Step};
-use conclave_proto::body::Body;
+use conclave_proto::body::{Body, Fate, Receipt};
 use conclave_proto::channel_log::{Role, Visibility};
 use conclave_proto::frame::op::Op;
 use conclave_proto::id::{ChannelId, LogId, MsgId};
 use conclave_proto::name::SessionPath;
 use conclave_proto::reject::Code;
+use conclave_proto::time::{Mono, UnixMs};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -43,6 +45,82 @@ fn the_ladder_is_climbed_and_never_descended() {
             assert_eq!(from.leads_to(to), expected, "{from:?} to {to:?}");
         }
     }
+}
+
+fn receipt(n: u8, fate: Fate) -> Receipt {
+    Receipt {
+        id: MsgId::new([n; 16]),
+        fate: Some(fate),
+        at: UnixMs(n.into()),
+    }
+}
+
+#[test]
+fn receipts_are_told_at_a_pace_whoever_asks_for_how_many() {
+    let asked = |n: u64| -> pace::Due {
+        let one = |n| {
+            let to = path(&format!("eve/box/s{n}"));
+            (to, vec![receipt(1, Fate::InContext)])
+        };
+        (0..n).map(one).collect()
+    };
+    let mut pace = Pace::default();
+    let mut told = 0;
+    for second in 0..60 {
+        let now = Mono(second * 1_000);
+        let plan = pace.plan(now, asked(100));
+        told += plan.now.len() as u64;
+        assert_eq!(plan.rest_ms, Some(pace::EACH_MS), "there is more to tell");
+        // At once nothing more is told.
+        assert_eq!(pace.plan(now, asked(1)).now, []);
+    }
+    assert_eq!(told, pace::BURST + 59 * 2);
+    // After a rest a whole burst is free, and what fits in it is told whole.
+    let few = asked(pace::BURST);
+    let plan = pace.plan(Mono(100_000), few.clone());
+    assert_eq!((plan.now, plan.rest_ms), (few, None));
+}
+
+#[test]
+fn a_muted_sender_hears_of_it_once_a_minute_and_of_the_rest_at_once() {
+    let eve = |fates: &[Fate]| {
+        let receipts = fates.iter().map(|fate| receipt(1, *fate));
+        vec![(path("eve/box/web"), receipts.collect::<Vec<_>>())]
+    };
+    let mut pace = Pace::default();
+    let blocked = || eve(&[Fate::Blocked, Fate::Blocked]);
+    assert_eq!(pace.plan(Mono(0), blocked()).now, blocked());
+    let plan = pace.plan(Mono(20_000), blocked());
+    assert_eq!((plan.now, plan.rest_ms), (vec![], Some(40_000)));
+    let mixed = eve(&[Fate::Blocked, Fate::InContext]);
+    assert_eq!(pace.plan(Mono(20_000), mixed.clone()).now, mixed);
+    let other = vec![(path("bob/box/web"), vec![receipt(1, Fate::Blocked)])];
+    assert_eq!(pace.plan(Mono(20_000), other.clone()).now, other);
+    assert_eq!(pace.plan(Mono(59_999), blocked()).now, []);
+    assert_eq!(pace.plan(Mono(60_000), blocked()).now, blocked());
+}
+
+/// Each whisper that a muted sender writes is not worth an entry of its own.
+#[tokio::test]
+async fn what_is_muted_does_not_make_its_sender_be_answered_each_time() {
+    let mut team = Team::new(&["bob"]).await;
+    let mut ids = Vec::new();
+    for text in ["one", "two"] {
+        ids.push(team.whisper("bob/box/web", text).await);
+        let (_, b, events) = &mut team.others[0];
+        let came = heard(events).await;
+        b.mark_blocked(came.log, came.id).await.unwrap();
+        team.reaches(ids[0], "bob/box/web", Step::Blocked).await;
+    }
+    // The next that it has is told at once, and with it what was held back.
+    let read = team.whisper("bob/box/web", "three").await;
+    let (_, b, events) = &mut team.others[0];
+    let came = heard(events).await;
+    let held = team.a.message_status(ids[1]).await.unwrap().unwrap();
+    assert_ne!(step(&held, "bob/box/web"), Some(Step::Blocked));
+    b.mark_shown(came.log, came.id).await.unwrap();
+    team.reaches(read, "bob/box/web", Step::InContext).await;
+    team.reaches(ids[1], "bob/box/web", Step::Blocked).await;
 }
 
 /// Ada and some others in the sealed channel `ops`, all following it and their mailboxes.
