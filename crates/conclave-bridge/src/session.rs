@@ -25,6 +25,7 @@ use crate::tool::{self, Page, Reply, Sets, Step, Work};
 use conclave_proto::channel_log::Role;
 use conclave_proto::id::MsgId;
 use conclave_proto::name::Name;
+use conclave_proto::profile::Status;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, Now, UnixMs};
 use std::collections::BTreeMap;
@@ -39,6 +40,9 @@ const CALL: Duration = Duration::from_secs(20);
 
 /// How long the end of a session may take: the host kills after 100 ms.
 const CLOSING: Duration = Duration::from_millis(80);
+
+/// How many answers say that nothing wakes this session, if its last agent left it so.
+const REMINDERS: u8 = 3;
 
 /// How many events of servers may wait for the session task.
 pub const EVENTS: usize = 256;
@@ -78,6 +82,7 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
         opening: Opening::Not,
         early: Early::default(),
         missed: BTreeMap::new(),
+        reminders: 0,
         lapsed: Lapsed::default(),
         changes: Changes::default(),
     };
@@ -138,6 +143,8 @@ pub struct Session {
     early: Early,
     /// The last message of the last full page of what was missed.
     missed: BTreeMap<HomeId, MsgId>,
+    /// How many answers still say that nothing wakes this session.
+    reminders: u8,
     pub(crate) lapsed: Lapsed,
     pub(crate) changes: Changes,
 }
@@ -307,6 +314,7 @@ impl Session {
                     self.refresh(home);
                     self.load_missed(home);
                 }
+                self.reminders = REMINDERS;
                 self.hear_early();
                 None
             }
@@ -415,10 +423,21 @@ impl Session {
     }
 
     fn answer(&mut self, reply: oneshot::Sender<Reply>, result: Result<Answer, Failure>) {
+        let result = result.map(|answer| self.remind(answer));
         let unread = self.state.unread();
         if reply.send(Reply::new(result, unread)).is_err() {
             tracing::debug!("a call ended after the host gave it up");
         }
+    }
+
+    /// Tells an agent that is new here what an agent before it left behind: that nothing wakes it.
+    fn remind(&mut self, answer: Answer) -> Answer {
+        if self.reminders == 0 || !self.state.is_dnd() {
+            self.reminders = 0;
+            return answer;
+        }
+        self.reminders -= 1;
+        answer.with("your_status", Status::Dnd.as_str())
     }
 
     fn now(&self) -> Now {

@@ -19,6 +19,7 @@ pub use ask::Audience;
 use conclave_proto::bytes::Builder;
 use conclave_proto::id::{LogId, MsgId};
 use conclave_proto::name::SessionPath;
+use conclave_proto::profile::Status;
 use conclave_proto::time::{Mono, Now};
 pub use item::Kept;
 pub use message::{Age, Home, HomeId, Message, Place, Thread, Why};
@@ -95,6 +96,8 @@ pub struct State {
     push_bytes: Bucket,
     notices: BTreeMap<&'static str, Bucket>,
     announce_at: Option<Mono>,
+    /// Since when something that is watched waits untold, and where.
+    watched: Option<(HomeId, Mono)>,
     /// When something that is held back is due.
     held_until: Option<Mono>,
     announced_until: Mono,
@@ -126,6 +129,7 @@ impl State {
             push_bytes: Bucket::full(PUSH_BYTES, now.mono),
             notices: BTreeMap::new(),
             announce_at: None,
+            watched: None,
             held_until: None,
             announced_until: now.mono,
             outputs: VecDeque::new(),
@@ -215,6 +219,13 @@ impl State {
             .map_or(Level::Notify, |home| home.levels.level(scope))
     }
 
+    /// Returns whether nothing but what interrupts wakes this session, somewhere.
+    #[must_use]
+    pub fn is_dnd(&self) -> bool {
+        let mut homes = self.homes.values();
+        homes.any(|home| home.status == Some(Status::Dnd))
+    }
+
     /// Returns the guard, to charge a send.
     pub const fn guard(&mut self) -> &mut Guard {
         &mut self.guard
@@ -296,7 +307,8 @@ impl State {
         frames
     }
 
-    /// Returns the newest that is unread, oldest first, with its frame; it stays unread.
+    /// Returns the newest that is unread, oldest first and what interrupts last, with its frame; it stays
+    /// unread.
     pub fn newest_unread(&mut self, now: Now, max: usize) -> Vec<(Message, String)> {
         let items = self.unread.newest(max);
         let shown = items.into_iter().map(|item| {
@@ -406,7 +418,8 @@ impl State {
             self.unread.set_pushed(place);
             self.outputs.push_back(Output::Push(frame));
         }
-        self.held_until = self.unread.next_due(now.mono, |item| self.due(item));
+        let held = self.unread.next_due(now.mono, |item| self.due(item));
+        self.held_until = held.into_iter().chain(self.tell_watched(now)).min();
     }
 
     /// Says once a minute how much waits.

@@ -173,6 +173,9 @@ impl Session {
             left = left.saturating_sub(frame.len());
             frames.push(frame);
         }
+        if self.changes.watched.is_empty() {
+            self.state.watched_taken();
+        }
         let answer = match (frames.len(), self.changes.watched.len()) {
             (0, _) => answer,
             (n, 0) => answer.with("watched", n),

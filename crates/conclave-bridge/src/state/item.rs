@@ -1,12 +1,14 @@
 //! Showing what members keep in a channel: framed like messages, and never a reason to act.
 
+use super::urgency::when;
 use super::{HomeId, Output, Place, State};
 use crate::policy::Level;
 use crate::render::{Attributes, Frame, Key, frame};
 use crate::trust::{Sender, Tier, assess};
+use conclave_proto::body::Priority;
 use conclave_proto::id::MsgId;
 use conclave_proto::name::SessionPath;
-use conclave_proto::time::{Now, UnixMs};
+use conclave_proto::time::{Mono, Now, UnixMs};
 
 /// Something that a member keeps in a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,12 +68,16 @@ impl State {
         )
     }
 
-    /// Pushes such a thing because the agent asked to be told; returns whether there was room for it.
+    /// Pushes such a thing because the agent asked to be told; returns whether it did. What is held back, by
+    /// the status or for want of room, is announced later.
     pub fn push_kept(&mut self, now: Now, kept: &Kept) -> bool {
-        if !self.ready || self.level(kept.home, kept.place.scope()) == Level::Mute {
+        if self.level(kept.home, kept.place.scope()) == Level::Mute {
             return false;
         }
-        if self.pushes.wait_ms(now.mono) > 0 || self.push_bytes.wait_ms(now.mono) > 0 {
+        let is_due = self.kept_due(kept.home, now.mono) == Some(now.mono);
+        if !self.ready || !is_due || self.push_wait_ms(now) > 0 {
+            self.watched.get_or_insert((kept.home, now.mono));
+            self.offer_pushes(now);
             return false;
         }
         let frame = self.show_kept(now, kept);
@@ -79,5 +85,35 @@ impl State {
         self.push_bytes.take(frame.content.len() as u64);
         self.outputs.push_back(Output::Push(frame));
         true
+    }
+
+    /// Notes that the agent has everything that is watched.
+    pub const fn watched_taken(&mut self) {
+        self.watched = None;
+    }
+
+    /// Returns from when on a change that came at `arrived` may wake the agent.
+    fn kept_due(&self, home: HomeId, arrived: Mono) -> Option<Mono> {
+        let status = self.homes.get(&home).and_then(|home| home.status);
+        when(Priority::Next, status, false).due(arrived)
+    }
+
+    fn push_wait_ms(&mut self, now: Now) -> u64 {
+        let number = self.pushes.wait_ms(now.mono);
+        number.max(self.push_bytes.wait_ms(now.mono))
+    }
+
+    /// Says that something that is watched waits, if that is due; else returns when it will be.
+    pub(super) fn tell_watched(&mut self, now: Now) -> Option<Mono> {
+        let (home, since) = self.watched.filter(|_| self.ready && self.waits == 0)?;
+        let due = self.kept_due(home, since)?;
+        let due = due.max(now.mono.plus(self.push_wait_ms(now)));
+        if due > now.mono {
+            return Some(due);
+        }
+        self.watched = None;
+        self.pushes.take(1);
+        self.push_notice("watched", "What you watch changed. Call check_messages.");
+        None
     }
 }

@@ -131,11 +131,18 @@ impl Unread {
         self.urgent.remove(&place);
     }
 
-    /// Returns the newest ones, oldest first.
+    /// Returns the newest ones, oldest first; behind them what interrupts, which goes before them.
     pub(super) fn newest(&self, max: usize) -> Vec<Item> {
-        let mut items: Vec<Item> = self.items.values().rev().take(max).cloned().collect();
-        items.reverse();
-        items
+        let urgent: Vec<u64> = self.urgent.iter().rev().take(max).copied().collect();
+        let rest = self.items.keys().rev().copied();
+        let rest = rest.filter(|place| !self.urgent.contains(place));
+        let mut places: Vec<u64> = rest.take(max - urgent.len()).collect();
+        places.splice(..0, urgent);
+        let newest = places.iter().rev();
+        newest
+            .filter_map(|at| self.items.get(at))
+            .cloned()
+            .collect()
     }
 
     pub(super) fn remove(&mut self, home: HomeId, from: &SessionPath, id: MsgId) -> Option<Item> {

@@ -167,14 +167,14 @@ fn shown(session: &mut Session, now: Now, messages: &[Message], answer: Answer) 
 }
 
 /// Shows messages, oldest first, within a budget: some whole, some as a digest, some only counted.
-/// Returns which are whole.
+/// Returns the form of each.
 fn within(
     now: Now,
     answer: Answer,
     messages: &[Message],
     frames: Vec<String>,
     bytes: usize,
-) -> (Answer, Vec<bool>) {
+) -> (Answer, Vec<Form>) {
     let headers: Vec<Value> = messages.iter().map(|m| header(now, m)).collect();
     let costs = headers.iter().zip(&frames).map(|(header, frame)| Cost {
         header: header.to_string().len() + 1,
@@ -194,10 +194,17 @@ fn within(
     if of(Form::Left) > 0 {
         answer = answer.with("more", of(Form::Left));
     }
-    let whole: Vec<bool> = is(Form::Whole).collect();
-    let frames = frames.into_iter().zip(&whole);
-    let frames = frames.filter_map(|(frame, wanted)| wanted.then_some(frame));
-    (answer.frames(frames), whole)
+    if of(Form::Whole) == 0 && !forms.is_empty() {
+        answer = answer.with(
+            "hint",
+            "none fits whole: read_message, or spend more tokens",
+        );
+    }
+    let frames = frames.into_iter().zip(is(Form::Whole));
+    let frames: Vec<String> = frames
+        .filter_map(|(frame, wanted)| wanted.then_some(frame))
+        .collect();
+    (answer.frames(frames), forms)
 }
 
 /// Says what a message is, by what is certain of it.
@@ -335,11 +342,16 @@ impl Session {
     fn newest_into(&mut self, now: Now, answer: Answer, max: usize, bytes: usize) -> Answer {
         let (messages, frames) = self.state.newest_unread(now, max).into_iter().unzip();
         let messages: Vec<Message> = messages;
-        let (answer, whole) = within(now, answer, &messages, frames, bytes);
-        for (message, _) in messages.iter().zip(whole).filter(|(_, whole)| *whole) {
+        let (answer, forms) = within(now, answer, &messages, frames, bytes);
+        let of = |wanted| move |(_, form): &(&Message, &Form)| **form == wanted;
+        for (message, _) in messages.iter().zip(&forms).filter(of(Form::Whole)) {
             self.state
                 .shown(message.home, message.log, &message.from, message.id);
         }
-        answer
+        let named = messages.iter().zip(&forms).filter(of(Form::Header)).count();
+        match self.state.unread() - named {
+            0 => answer,
+            more => answer.with("more", more),
+        }
     }
 }

@@ -58,7 +58,7 @@ pub(super) const TOOLS: &[Tool] = &[
     Tool::new(
         "watch_state",
         Set::State,
-        "Be told, and woken, when others change facts whose keys begin so. Without it changes are only counted.",
+        "Be told, and woken, until this session ends, when others change facts whose keys begin so. Else changes are only counted.",
         &[need("prefix", Kind::Text, ""), IN_CHANNEL],
         watch,
     ),

@@ -17,7 +17,7 @@ use std::fs;
 
 const SERVER: ServerId = ServerId::new([1; 32]);
 
-fn at(ms: u64) -> Now {
+pub(crate) fn at(ms: u64) -> Now {
     Now {
         mono: Mono(ms),
         wall: crate::world::wall().plus(ms),
@@ -38,7 +38,7 @@ fn home(level: Level) -> Box<Home> {
     })
 }
 
-fn state() -> State {
+pub(crate) fn state() -> State {
     let mut state = State::new(at(0), [1; 32], Sets::default());
     state.handle(at(0), Input::Home(HomeId(0), home(Level::Converse)));
     state.handle(at(0), Input::HostReady);

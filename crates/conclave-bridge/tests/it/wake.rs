@@ -4,11 +4,13 @@ use crate::wire::TIMEOUT;
 use crate::world::{Desk, OPS, at_level, message, wall, world};
 use conclave_bridge::fabric::Event;
 use conclave_bridge::policy::Level;
-use conclave_bridge::state::Message;
+use conclave_bridge::state::{HomeId, Input, Kept, Message, Output};
 use conclave_client::event::SenderFacts;
 use conclave_client::item::StateItem;
 use conclave_client::replica::delivery::{Delivery, MessageStatus, Step};
+use conclave_proto::body::Priority;
 use conclave_proto::id::MsgId;
+use conclave_proto::profile::Status;
 use serde_json::json;
 
 #[tokio::test]
@@ -191,4 +193,99 @@ async fn the_recipients_of_a_message_are_told_as_far_as_an_answer_goes() {
         ),
         (&json!(356), 356)
     );
+}
+
+#[tokio::test]
+async fn what_interrupts_is_whole_first_and_all_that_is_left_is_counted() {
+    let mut desk = Desk::open(world()).await;
+    let text = "word ".repeat(100);
+    desk.arrives(Message {
+        priority: Priority::Now,
+        ..message(1, "urgent")
+    })
+    .await;
+    for n in 2..=30 {
+        desk.arrives(message(n, &text)).await;
+    }
+    desk.until_unread(30).await;
+    let args = json!({"max": 5, "max_tokens": 500});
+    let (facts, text, _) = desk.call("check_messages", args).await;
+    assert!(text.contains("| urgent"), "{facts}\n{text}");
+    let count = |key: &str| facts[key].as_u64().unwrap();
+    let named = facts["digest"].as_array().unwrap().len() as u64;
+    assert_eq!(count("messages") + named + count("more"), 30, "{facts}");
+    assert!(facts.get("hint").is_none());
+    let args = json!({"timeout_s": 60, "max_tokens": 1});
+    let (facts, ..) = desk.call("wait_for_messages", args).await;
+    assert_eq!(
+        (&facts["messages"], facts["hint"].is_string()),
+        (&json!(0), true)
+    );
+}
+
+#[tokio::test]
+async fn who_starts_where_another_asked_not_to_be_disturbed_is_told() {
+    let mut left = world();
+    left.view.labels.status = Some(Status::Dnd);
+    let mut desk = Desk::open(left).await;
+    let (facts, ..) = desk.call("check_messages", json!({})).await;
+    assert_eq!(facts["your_status"], "dnd");
+    desk.call("set_status", json!({"status": "idle"})).await;
+    let (facts, ..) = desk.call("check_messages", json!({})).await;
+    assert!(facts.get("your_status").is_none(), "{facts}");
+    desk.call("set_status", json!({"status": "dnd"})).await;
+    let (facts, ..) = desk.call("check_messages", json!({})).await;
+    assert!(facts.get("your_status").is_none(), "its own doing: {facts}");
+}
+
+#[tokio::test]
+async fn what_is_watched_respects_the_status_and_is_announced_when_that_changes() {
+    let mut quiet = world();
+    quiet.view.labels.status = Some(Status::Dnd);
+    let mut desk = Desk::open(quiet).await;
+    desk.call("watch_state", json!({"prefix": ""})).await;
+    desk.event(Event::State(Box::new(fact("build", 3)))).await;
+    desk.arrives(message(1, "hi")).await;
+    desk.until_unread(1).await;
+    assert!(desk.pushed.is_empty(), "{:?}", desk.pushed);
+    desk.call("set_status", json!({"status": "idle"})).await;
+    let first = desk.push().await;
+    let then = desk.push().await;
+    let text = format!("{first}{then}");
+    assert!(
+        text.contains("What you watch changed") && text.contains("| hi"),
+        "{text}"
+    );
+    let (facts, ..) = desk.call("check_messages", json!({})).await;
+    assert_eq!(facts["watched"], 1);
+}
+
+#[test]
+fn what_is_watched_is_announced_once_there_is_room_again() {
+    let kept = |text: &str| Kept {
+        home: HomeId(0),
+        place: message(1, "").place,
+        kind: "state",
+        from: message(1, "").from,
+        sender: message(1, "").sender,
+        at: wall(),
+        id: None,
+        seq: Some(1),
+        text: text.into(),
+    };
+    let mut state = crate::state::state();
+    let mut pushed = 0;
+    while state.push_kept(crate::state::at(0), &kept("x")) {
+        pushed += 1;
+    }
+    assert_eq!(pushed, 20);
+    let at = state.next_timeout().expect("it is told later");
+    std::iter::from_fn(|| state.poll_output()).for_each(drop);
+    state.handle(crate::state::at(at.0), Input::Timeout);
+    let said: Vec<_> = std::iter::from_fn(|| state.poll_output()).collect();
+    let [Output::Push(frame)] = said.as_slice() else {
+        panic!("{said:?}")
+    };
+    assert!(frame.content.contains("What you watch changed"));
+    assert_eq!(state.next_timeout(), None);
 }
