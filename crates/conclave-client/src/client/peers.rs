@@ -16,6 +16,7 @@ use conclave_proto::id::{ChannelId, UserId};
 use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::profile::Profile;
 use conclave_proto::reject::{Code, Reject};
+use conclave_proto::time::UnixMs;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most pages of profiles that one call reads.
@@ -64,7 +65,11 @@ impl Client {
         let tip = self.tip(channel).await?;
         let sessions = self.who(Some(channel)).await?;
         let said = self.profiles(channel).await?;
-        let mut profiles = self.believed(&tip, said).await?;
+        let since: Since = sessions
+            .iter()
+            .map(|session| (session.path.clone(), session.since))
+            .collect();
+        let mut profiles = self.believed(&tip, &since, said).await?;
         self.with(move |core| {
             let peers = sessions.into_iter().filter_map(|session| {
                 let (user, _) = tip.member_named(&session.path.user)?;
@@ -123,9 +128,10 @@ impl Client {
     async fn believed(
         &self,
         tip: &ChannelLog,
+        since: &Since,
         said: Vec<ProfileOf>,
     ) -> Result<BTreeMap<SessionPath, Profile>, ClientError> {
-        let mut judged = self.judge_profiles(tip, said).await?;
+        let mut judged = self.judge_profiles(tip, since, said).await?;
         if judged.needs.is_empty() {
             return Ok(judged.believed);
         }
@@ -139,7 +145,7 @@ impl Client {
                 tracing::debug!(%error, "a profile cannot be judged");
             }
         }
-        let more = self.judge_profiles(tip, judged.open).await?;
+        let more = self.judge_profiles(tip, since, judged.open).await?;
         judged.believed.extend(more.believed);
         Ok(judged.believed)
     }
@@ -148,16 +154,18 @@ impl Client {
     async fn judge_profiles(
         &self,
         tip: &ChannelLog,
+        since: &Since,
         said: Vec<ProfileOf>,
     ) -> Result<Judged, ClientError> {
-        let tip = tip.clone();
+        let (tip, since) = (tip.clone(), since.clone());
         self.with(move |core| {
             let envs: Vec<Envelope> = said.iter().map(|of| of.env.clone()).collect();
             let opened = Opened::all(&envs, &core.book.keys);
             let mut judged = Judged::default();
             for (of, opened) in said.into_iter().zip(opened) {
+                let came = since.get(&of.path).copied().unwrap_or_default();
                 match core.book.judge_profile(&tip, &of.path, &opened) {
-                    Ok(profile) if hears(core, &tip, &of.path, &opened) => {
+                    Ok(profile) if hears(core, &tip, (&of.path, came), &opened) => {
                         judged.believed.insert(of.path, profile);
                     }
                     Err(Some(need)) => {
@@ -177,6 +185,9 @@ impl Client {
     }
 }
 
+/// When the sessions of a channel came.
+type Since = BTreeMap<SessionPath, UnixMs>;
+
 /// What became of profiles that were judged.
 #[derive(Default)]
 struct Judged {
@@ -188,7 +199,12 @@ struct Judged {
 }
 
 /// Returns whether a word is not older than what was heard of its session before.
-fn hears(core: &mut Core, tip: &ChannelLog, path: &SessionPath, opened: &Opened) -> bool {
+fn hears(
+    core: &mut Core,
+    tip: &ChannelLog,
+    (path, since): (&SessionPath, UnixMs),
+    opened: &Opened,
+) -> bool {
     let Ok(parsed) = &opened.parsed else {
         return false;
     };
@@ -197,6 +213,7 @@ fn hears(core: &mut Core, tip: &ChannelLog, path: &SessionPath, opened: &Opened)
         sid: *header.sid.as_bytes(),
         ctr: header.ctr,
         ts: header.ts,
+        since,
     };
     core.profiles.hear(*tip.id(), path, seen)
 }

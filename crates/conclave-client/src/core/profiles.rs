@@ -68,12 +68,15 @@ enum End {
     Waits,
 }
 
-/// The newest word of a session that was heard: by the same process counters order them, else times.
+/// The newest word of a session that was heard: by the same process counters order them, else when the
+/// server says that it came, or their times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) sid: [u8; 8],
     pub(crate) ctr: u64,
     pub(crate) ts: UnixMs,
+    /// When the session came, by the server's clock.
+    pub(crate) since: UnixMs,
 }
 
 impl Seen {
@@ -81,7 +84,8 @@ impl Seen {
     fn precedes(&self, other: &Self) -> bool {
         match self.sid == other.sid {
             true => self.ctr < other.ctr,
-            false => self.ts < other.ts,
+            // The machine's clock may have been set back in between: then the server's tells.
+            false => self.ts < other.ts && self.since <= other.since,
         }
     }
 }
@@ -173,10 +177,14 @@ impl Profiles {
     }
 
     /// Takes what was heard of a session; `false` if something newer was heard of it before.
-    pub(crate) fn hear(&mut self, channel: ChannelId, path: &SessionPath, seen: Seen) -> bool {
+    pub(crate) fn hear(&mut self, channel: ChannelId, path: &SessionPath, mut seen: Seen) -> bool {
         let known = self.seen.get(&(channel, path.clone()));
         if known.is_some_and(|known| seen.precedes(known)) {
             return false;
+        }
+        if let Some(known) = known.filter(|known| known.sid == seen.sid) {
+            // What a process that is gone left there is no newer than that process.
+            seen.since = known.since;
         }
         if self.seen.len() >= SEEN_MAX && known.is_none() {
             // Who makes up sessions makes this forget, and gains the past of a session that is there.
@@ -372,6 +380,7 @@ mod tests {
             sid: [sid; 8],
             ctr,
             ts: UnixMs(ts),
+            since: UnixMs(7),
         };
         for (word, heard) in [
             (seen(1, 2, 100), true),
@@ -382,6 +391,28 @@ mod tests {
             (seen(2, 1, 49), false),
             (seen(2, 1, 51), true),
             (seen(1, 4, 50), false),
+        ] {
+            assert_eq!(profiles.hear(OPS, &path, word), heard, "{word:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_corrected_hides_nobody() {
+        let mut profiles = Profiles::default();
+        let path: SessionPath = "ada/box/api".parse().unwrap();
+        let seen = |sid, ts, since| Seen {
+            sid: [sid; 8],
+            ctr: 1,
+            ts: UnixMs(ts),
+            since: UnixMs(since),
+        };
+        for (word, heard) in [
+            (seen(1, 9_000, 10), true),
+            // The next process is there and has said nothing yet.
+            (seen(1, 9_000, 20), true),
+            (seen(2, 100, 20), true),
+            (seen(1, 99, 20), false),
+            (seen(3, 99, 20), false),
         ] {
             assert_eq!(profiles.hear(OPS, &path, word), heard, "{word:?}");
         }
