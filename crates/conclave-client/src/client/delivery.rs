@@ -109,17 +109,14 @@ impl Client {
             return Ok(());
         };
         let handle = self.info.handle.clone();
-        for open in self.replica().open_whispers(handle.clone()).await? {
-            self.look_at(open.log).await?;
+        let kept = ready.limits.whisper_retention_ms;
+        let open = self.replica().open_whispers(handle.clone()).await?;
+        let look = self.with(move |core| core.begin_look(&open, kept)).await?;
+        for log in look.logs {
+            self.look_at(log).await?;
         }
         let open = self.replica().open_whispers(handle).await?;
-        let kept = ready.limits.whisper_retention_ms;
-        self.with(move |core| {
-            if let Some(oldest) = open.first() {
-                core.look_in(oldest.at.plus(kept).since(core.server_now()));
-            }
-        })
-        .await?;
+        self.with(move |core| core.end_look(&open, kept)).await?;
         self.command(Command::News).await
     }
 

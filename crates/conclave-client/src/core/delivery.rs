@@ -6,11 +6,16 @@ use super::Core;
 use super::errand::Errand;
 use crate::error::ClientError;
 use crate::event::Event;
+<<<<<<< Updated upstream
 use crate::pace::{Due, Pace};
 use crate::replica::delivery::Step;
+=======
+use crate::replica::delivery::{Open, Step};
+>>>>>>> Stashed changes
 use conclave_proto::entry::Kind;
+use conclave_proto::id::LogId;
 use conclave_proto::name::CLI_HANDLE;
-use conclave_proto::time::Mono;
+use conclave_proto::time::{Mono, UnixMs};
 
 /// How long the first receipt that is due waits for others, in milliseconds.
 const BATCH_MS: u64 = 500;
@@ -21,8 +26,10 @@ const REST_MS: u64 = 5_000;
 const GRACE_MS: u64 = 1_000;
 /// …and at most this long…
 const LOOK_MS_MAX: u64 = 30_000;
-/// …so often in vain, until the next connection.
-const LOOKS_MAX: u32 = 32;
+/// …until it should have been cleared so long ago: then once with each connection.
+const CLEARED_MS: u64 = 10 * 60 * 1000;
+/// How many logs one look asks about.
+const LOGS_MAX: usize = 256;
 
 /// What is due when: one slot a reason.
 #[derive(Debug, Default)]
@@ -34,6 +41,42 @@ pub(crate) struct Deliveries {
     look: Option<Mono>,
     /// How often it was looked in vain.
     looks: u32,
+    /// Nobody has looked since the connection came.
+    fresh: bool,
+}
+
+/// What a look after whispers asks about, and when the next one is due.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Look {
+    pub(crate) logs: Vec<LogId>,
+    /// In so many milliseconds the next one lapses.
+    next: Option<u64>,
+    /// Some have lapsed and may not be cleared yet.
+    again: bool,
+}
+
+impl Look {
+    /// Plans a look at `now`, with the first one of a connection at everything. `open` is in order of time;
+    /// whispers are kept for `kept_ms`, zero is for ever. What lapsed long ago and has no fate yet will
+    /// have none: it keeps nothing else from being looked after.
+    pub(crate) fn plan(open: &[Open], kept_ms: u64, now: UnixMs, fresh: bool) -> Self {
+        let lapses = |open: &Open| (kept_ms > 0).then(|| open.at.plus(kept_ms));
+        let is_due = |open: &&Open| lapses(open).is_some_and(|at| at <= now);
+        let lately = |open: &&Open| lapses(open).is_some_and(|at| now.since(at) < CLEARED_MS);
+        let due = open.iter().filter(is_due);
+        let left = open.iter().filter(|open| !is_due(open));
+        let again = due.clone().any(|open| lately(&open));
+        let next = left.clone().find_map(lapses).map(|at| at.since(now));
+        // The newest of the past first: of those it is likely that there is something to hear.
+        let past = due.rev().filter(|open| fresh || lately(open));
+        let mut logs = Vec::new();
+        for open in past.chain(left.filter(|_| fresh)) {
+            if logs.len() < LOGS_MAX && !logs.contains(&open.log) {
+                logs.push(open.log);
+            }
+        }
+        Self { logs, next, again }
+    }
 }
 
 impl Deliveries {
@@ -49,6 +92,7 @@ impl Core {
         // One-shots have no mailbox, and are gone before anything lapses.
         if self.handle.as_str() != CLI_HANDLE {
             self.deliveries.looks = 0;
+            self.deliveries.fresh = true;
             self.errand(Errand::Receipts);
             self.errand(Errand::Look);
         }
@@ -72,17 +116,29 @@ impl Core {
         self.deliveries.receipts.get_or_insert(due);
     }
 
-    /// Plans the next look after whispers: the oldest lapses so long from now, or should have lapsed.
-    pub(crate) fn look_in(&mut self, left_ms: u64) {
-        let wait = match left_ms {
-            0 if self.deliveries.looks >= LOOKS_MAX => return,
-            0 => {
-                self.deliveries.looks += 1;
-                (GRACE_MS << self.deliveries.looks.min(5)).min(LOOK_MS_MAX)
-            }
-            left => left.saturating_add(GRACE_MS),
+    /// Returns what to ask about now.
+    pub(crate) fn begin_look(&mut self, open: &[Open], kept_ms: u64) -> Look {
+        let fresh = std::mem::take(&mut self.deliveries.fresh);
+        Look::plan(open, kept_ms, self.server_now(), fresh)
+    }
+
+    /// Plans the next look by what is open after one.
+    pub(crate) fn end_look(&mut self, open: &[Open], kept_ms: u64) {
+        let Look { next, again, .. } = Look::plan(open, kept_ms, self.server_now(), false);
+        self.deliveries.looks = match again {
+            true => self.deliveries.looks.saturating_add(1),
+            false => 0,
         };
-        let due = self.driver.now().mono.plus(wait);
+        if again {
+            self.look_in((GRACE_MS << self.deliveries.looks.min(5)).min(LOOK_MS_MAX));
+        }
+        if let Some(left) = next {
+            self.look_in(left.saturating_add(GRACE_MS));
+        }
+    }
+
+    fn look_in(&mut self, wait_ms: u64) {
+        let due = self.driver.now().mono.plus(wait_ms);
         let look = self.deliveries.look.map_or(due, |look| look.min(due));
         self.deliveries.look = Some(look);
     }
@@ -113,7 +169,10 @@ impl Core {
     /// Takes the end of a draft.
     pub(super) async fn draft_ended(&mut self, kind: Kind, stored: bool) {
         match (kind, stored, &self.ready) {
-            (Kind::Whisper, true, Some(ready)) => self.look_in(ready.limits.whisper_retention_ms),
+            (Kind::Whisper, true, Some(ready)) => match ready.limits.whisper_retention_ms {
+                0 => {}
+                kept => self.look_in(kept.saturating_add(GRACE_MS)),
+            },
             (Kind::Message | Kind::Whisper, false, _) => self.tell_deliveries().await,
             _ => {}
         }
@@ -139,5 +198,57 @@ impl Core {
             });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use conclave_proto::id::MailboxId;
+
+    const KEPT: u64 = 1_000_000;
+
+    fn log(n: u8) -> LogId {
+        LogId::Mailbox(MailboxId::new([n; MailboxId::LEN]))
+    }
+
+    fn plan(
+        open: &[(u8, u64)],
+        kept: u64,
+        now: u64,
+        fresh: bool,
+    ) -> (Vec<LogId>, Option<u64>, bool) {
+        let open = open.iter().map(|(n, at)| Open {
+            log: log(*n),
+            at: UnixMs(*at),
+        });
+        let look = Look::plan(&open.collect::<Vec<_>>(), kept, UnixMs(now), fresh);
+        (look.logs, look.next, look.again)
+    }
+
+    #[test]
+    fn what_never_gets_a_fate_keeps_nothing_else_from_being_looked_after() {
+        // The first one lapsed long ago, the second just now, the others will.
+        let open = [(1, 0), (2, 700_000), (1, 900_000), (3, 950_000)];
+        let now = 700_000 + KEPT;
+        assert_eq!(
+            plan(&open, KEPT, now, false),
+            (vec![log(2)], Some(200_000), true)
+        );
+        let all = vec![log(2), log(1), log(3)];
+        assert_eq!(plan(&open, KEPT, now, true), (all, Some(200_000), true));
+        // Long after, nothing is asked until the next connection.
+        let later = now + 10 * CLEARED_MS;
+        assert_eq!(plan(&open[..2], KEPT, later, false), (vec![], None, false));
+        assert_eq!(plan(&open[..2], KEPT, later, true).0, [log(2), log(1)]);
+    }
+
+    #[test]
+    fn what_is_kept_for_ever_never_lapses() {
+        assert_eq!(plan(&[(1, 5)], 0, u64::MAX, false), (vec![], None, false));
+        assert_eq!(
+            plan(&[(1, 5)], 0, u64::MAX, true),
+            (vec![log(1)], None, false)
+        );
     }
 }

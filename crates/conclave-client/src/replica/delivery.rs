@@ -18,7 +18,7 @@ use std::collections::HashMap;
 const KEPT_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
 /// The most whispers that are looked after at once.
-const OPEN_MAX: u32 = 256;
+const OPEN_MAX: u32 = 65_536;
 
 /// Who says something to whom.
 #[derive(Clone, Debug)]
@@ -191,16 +191,16 @@ impl Replica {
         .await
     }
 
-    /// Returns the whispers of a handle that nobody has confirmed, the oldest of each mailbox, oldest first.
+    /// Returns the whispers of a handle that nobody has confirmed, oldest first.
     ///
     /// # Errors
     /// [`ReplicaError`].
     pub(crate) async fn open_whispers(&self, handle: Name) -> Result<Vec<Open>, ReplicaError> {
         self.call(move |db| {
             let mut query = db.prepare_cached(
-                "SELECT d.log, min(s.at) FROM delivery d JOIN sent s ON s.id = d.id AND s.log = d.log
+                "SELECT DISTINCT d.log, s.at FROM delivery d JOIN sent s ON s.id = d.id AND s.log = d.log
                  WHERE d.handle = ?1 AND d.step <= 1 AND d.log >= x'02' AND s.seq IS NOT NULL
-                 GROUP BY d.log ORDER BY 2 LIMIT ?2",
+                 ORDER BY s.at LIMIT ?2",
             )?;
             let found = query.query_map(params![handle.as_str(), OPEN_MAX], |r| {
                 let at = UnixMs(uint(r.get(1)?));
