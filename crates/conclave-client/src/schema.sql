@@ -127,6 +127,13 @@ CREATE TABLE IF NOT EXISTS delivery (
     told INTEGER NOT NULL,
     PRIMARY KEY (id, peer)
 ) WITHOUT ROWID;
+-- Other ways in which a message is to reach a recipient.
+CREATE TABLE IF NOT EXISTS delivery_more (
+    id BLOB NOT NULL,
+    peer TEXT NOT NULL,
+    log BLOB NOT NULL,
+    PRIMARY KEY (id, peer, log)
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS delivery_news ON delivery (handle) WHERE step <> told;
 CREATE INDEX IF NOT EXISTS delivery_open ON delivery (handle, log) WHERE step <= 1;
 CREATE INDEX IF NOT EXISTS delivery_log ON delivery (log) WHERE step <= 1;

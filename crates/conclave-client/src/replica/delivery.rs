@@ -3,7 +3,7 @@
 //! Each step is set by evidence only, and never back: the server's word that it has a message, a
 //! recipient's confirmed cursor, a recipient's own signed word. See `receipt.rs` for the other side.
 
-use super::evidence::{judge, open, rows, set};
+use super::evidence::{give_over, judge, open, rows, set, take_over};
 pub use super::step::Step;
 use super::{Replica, ReplicaError, blob, int, uint};
 use conclave_proto::body::Body;
@@ -111,10 +111,16 @@ impl Replica {
                 }
                 None => (Step::Refused, now),
             };
+            if next == Step::Stored {
+                take_over(&tx, id, log)?;
+            }
             for (peer, step) in rows(&tx, id, log)? {
                 if step.leads_to(next) {
                     set(&tx, id, &peer, next, at)?;
                 }
+            }
+            if next == Step::Refused {
+                give_over(&tx, id, log)?;
             }
             if next == Step::Stored {
                 // Who said it was told by the answer.
@@ -342,9 +348,86 @@ impl Replica {
                      WHERE s.id = delivery.id AND s.log = delivery.log AND s.created < ?1)",
                 [before],
             )?;
+            tx.execute(
+                "DELETE FROM delivery_more WHERE id IN (SELECT id FROM sent WHERE created < ?1)",
+                [before],
+            )?;
             tx.execute("DELETE FROM sent WHERE created < ?1", [before])?;
             tx.commit()
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::Draft;
+    use conclave_proto::entry::Route;
+    use conclave_proto::id::{ChannelId, MailboxId};
+
+    const ID: MsgId = MsgId::new([1; 16]);
+    const CHANNEL: LogId = LogId::Channel(ChannelId::new([1; 16]));
+    const MAILBOX: LogId = LogId::Mailbox(MailboxId::new([2; MailboxId::LEN]));
+
+    async fn drafts(replica: &Replica, log: LogId) -> i64 {
+        let peer: SessionPath = "bob/box/web".parse().unwrap();
+        let draft = Draft {
+            n: 0,
+            id: ID,
+            log,
+            route: match log {
+                LogId::Channel(_) => Route::Everyone,
+                LogId::Mailbox(_) => Route::Whisper(peer.clone()),
+            },
+            body: Vec::new().into(),
+            hop: 0,
+            flags: 0,
+            created: UnixMs(1),
+            until: UnixMs(2),
+            sealed: None,
+        };
+        let sent = Sent {
+            sender: "ada/box/api".into(),
+            peers: vec![peer],
+        };
+        let put = replica.put_draft("api".parse().unwrap(), draft, Some(sent));
+        put.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_is_reached_in_two_ways_has_it_if_one_of_them_went_well() {
+        const STORED: Option<Appended> = Some(Appended {
+            seq: 7,
+            at: UnixMs(5),
+            dup: false,
+        });
+        let table = [
+            (None, STORED, Step::Stored),
+            (STORED, None, Step::Stored),
+            (STORED, STORED, Step::Stored),
+            (None, None, Step::Refused),
+        ];
+        for (first, second, step) in table {
+            for logs in [[CHANNEL, MAILBOX], [MAILBOX, CHANNEL]] {
+                let dir = tempfile::tempdir().unwrap();
+                let replica = Replica::open(&dir.path().join("r.sqlite")).await.unwrap();
+                let drafts = [
+                    drafts(&replica, logs[0]).await,
+                    drafts(&replica, logs[1]).await,
+                ];
+                for (n, ended) in [(0, first), (1, second)] {
+                    let draft = (drafts[n], ID, logs[n]);
+                    replica.end_draft(draft, ended, UnixMs(5)).await.unwrap();
+                    let news = replica.news("api".parse().unwrap()).await.unwrap();
+                    let told: Vec<Step> = news.iter().map(|news| news.step).collect();
+                    let is_end = n == 1 && step == Step::Refused;
+                    assert_eq!(told, if is_end { vec![step] } else { vec![] });
+                }
+                let status = replica.status(ID).await.unwrap().unwrap();
+                let steps: Vec<Step> = status.rows.iter().map(|row| row.step).collect();
+                assert_eq!(steps, [step], "{first:?} {second:?}");
+            }
+        }
     }
 }

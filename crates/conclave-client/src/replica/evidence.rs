@@ -35,7 +35,8 @@ pub(super) fn begin(
     ])?;
     for peer in &sent.peers {
         // Whom it reaches in two ways, it reaches once.
-        db.prepare_cached("INSERT OR IGNORE INTO delivery VALUES (?1, ?2, ?3, ?4, 0, ?5, 0)")?
+        let new = db
+            .prepare_cached("INSERT OR IGNORE INTO delivery VALUES (?1, ?2, ?3, ?4, 0, ?5, 0)")?
             .execute(params![
                 id.as_bytes(),
                 peer.to_string(),
@@ -43,8 +44,44 @@ pub(super) fn begin(
                 handle.as_str(),
                 created
             ])?;
+        if new == 0 {
+            db.prepare_cached("INSERT OR IGNORE INTO delivery_more VALUES (?1, ?2, ?3)")?
+                .execute(params![id.as_bytes(), peer.to_string(), log])?;
+        }
     }
     Ok(())
+}
+
+/// A log has a message: those whom another way to them failed, or is yet to be gone, have it by this one.
+pub(super) fn take_over(db: &Connection, id: MsgId, log: LogId) -> Result<(), rusqlite::Error> {
+    // The way that is left may be the one that is gone in the end.
+    db.prepare_cached(
+        "INSERT OR IGNORE INTO delivery_more SELECT d.id, d.peer, d.log FROM delivery d
+           JOIN delivery_more m ON m.id = d.id AND m.peer = d.peer AND m.log = ?2
+         WHERE d.id = ?1 AND d.log <> ?2 AND d.step IN (0, 4)",
+    )?
+    .execute(params![id.as_bytes(), log.to_bytes()])?;
+    db.prepare_cached(
+        "UPDATE delivery SET log = ?2, step = 0 WHERE id = ?1 AND log <> ?2 AND step IN (0, 4)
+           AND EXISTS (SELECT 1 FROM delivery_more m
+                       WHERE m.id = ?1 AND m.peer = delivery.peer AND m.log = ?2)",
+    )?
+    .execute(params![id.as_bytes(), log.to_bytes()])
+    .map(drop)
+}
+
+/// A log refused a message: those who are reached in another way, too, wait for what becomes of that.
+pub(super) fn give_over(db: &Connection, id: MsgId, log: LogId) -> Result<(), rusqlite::Error> {
+    db.prepare_cached(
+        "UPDATE delivery SET step = 0, log = (SELECT m.log FROM delivery_more m
+             JOIN draft d ON d.id = m.id AND d.log = m.log
+             WHERE m.id = ?1 AND m.peer = delivery.peer AND m.log <> ?2 LIMIT 1)
+         WHERE id = ?1 AND log = ?2 AND step = 4 AND EXISTS (SELECT 1 FROM delivery_more m
+             JOIN draft d ON d.id = m.id AND d.log = m.log
+             WHERE m.id = ?1 AND m.peer = delivery.peer AND m.log <> ?2)",
+    )?
+    .execute(params![id.as_bytes(), log.to_bytes()])
+    .map(drop)
 }
 
 /// Takes what a verified entry proves of messages of this machine: receipts, and answers.

@@ -13,6 +13,7 @@ const GROWING: &[&str] = &[
     "held",
     "sent",
     "delivery",
+    "delivery_more",
     "receipt",
     "state",
     "claim",
