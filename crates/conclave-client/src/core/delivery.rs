@@ -6,12 +6,8 @@ use super::Core;
 use super::errand::Errand;
 use crate::error::ClientError;
 use crate::event::Event;
-<<<<<<< Updated upstream
 use crate::pace::{Due, Pace};
-use crate::replica::delivery::Step;
-=======
 use crate::replica::delivery::{Open, Step};
->>>>>>> Stashed changes
 use conclave_proto::entry::Kind;
 use conclave_proto::id::LogId;
 use conclave_proto::name::CLI_HANDLE;
