@@ -132,20 +132,6 @@ impl Replica {
         .await
     }
 
-    /// Finds a message by its id, in any log.
-    ///
-    /// # Errors
-    /// [`ReplicaError`].
-    pub async fn message(&self, id: MsgId) -> Result<Option<Verified>, ReplicaError> {
-        self.call(move |db| {
-            db.prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE id = ?1"))?
-                .query_row([id.as_bytes()], read)
-                .optional()
-                .map(Option::flatten)
-        })
-        .await
-    }
-
     /// Returns messages of a log with `after < seq`, oldest first, at most `max`.
     ///
     /// # Errors
