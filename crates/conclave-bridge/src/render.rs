@@ -169,10 +169,14 @@ pub fn frame(body: &str, offset: usize, level: Level, attributes: Attributes, se
     }
     let _ = write!(content, "[conclave {gutter} end]");
     if to < total {
+        let tool = match attributes.value(Key::Kind) {
+            Some("state") => "get_state",
+            _ => "read_message",
+        };
         attributes = attributes.with(Key::Next, to);
         let _ = write!(
             content,
-            " {to} of {total} bytes shown; the rest: read_message with offset {to}"
+            " {to} of {total} bytes shown; the rest: {tool} with offset {to}"
         );
     }
     Frame {

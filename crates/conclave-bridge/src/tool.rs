@@ -354,6 +354,12 @@ impl Step {
     }
 }
 
+/// From which byte on a long text is shown; a value is a little longer with its key.
+const OFFSET: Arg = may(
+    "offset",
+    Kind::Number(131_072),
+    "next_offset of the part before",
+);
 /// The channel a call means.
 const CHANNEL: Arg = need("channel", Kind::Text, "channel name");
 /// The channel a call means, if not the home channel.

@@ -59,6 +59,8 @@ pub trait Items: Send {
     fn remember(&self, channel: ChannelId, text: String, tags: Vec<String>) -> Later<Written>;
     /// Finds memories.
     fn recall(&self, channel: ChannelId, what: Recall) -> Later<Vec<Memory>>;
+    /// Returns a memory by its id.
+    fn memory(&self, id: MsgId) -> Later<Option<Memory>>;
     /// Takes a memory back.
     fn forget(&self, channel: ChannelId, id: MsgId) -> Later<Written>;
     /// Finds messages, in one channel or everywhere.

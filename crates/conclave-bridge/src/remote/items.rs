@@ -1,7 +1,7 @@
 //! What a session needs of a server for shared items: state, claims, memory, search. Here it comes from the client.
 
 use super::{Remote, Site, message};
-use crate::fabric::{Bid, Items, Later, Put, Search};
+use crate::fabric::{Bid, Fabric as _, Items, Later, Put, Search};
 use conclave_client::claim::BadResource;
 use conclave_client::client::claim::Whose;
 use conclave_client::item::{Claim, ClaimError, Memory, Recall, StateItem, Written};
@@ -88,6 +88,12 @@ impl Items for Remote {
 
     fn recall(&self, channel: ChannelId, what: Recall) -> Later<Vec<Memory>> {
         self.later(move |site| async move { site.client.recall(&[channel], &what).await })
+    }
+
+    fn memory(&self, id: MsgId) -> Later<Option<Memory>> {
+        let channels = self.view().channels.into_iter();
+        let joined: Vec<ChannelId> = channels.map(|channel| channel.id).collect();
+        self.later(move |site| async move { site.client.memory(&joined, id).await })
     }
 
     fn forget(&self, channel: ChannelId, id: MsgId) -> Later<Written> {

@@ -37,6 +37,11 @@ impl State {
     /// Renders what a member keeps in a channel. It informs, at most, however much its writer is trusted:
     /// nobody said it to this session.
     pub fn show_kept(&mut self, now: Now, kept: &Kept) -> Frame {
+        self.show_kept_from(now, kept, 0)
+    }
+
+    /// Renders it from a byte offset.
+    pub fn show_kept_from(&mut self, now: Now, kept: &Kept, offset: usize) -> Frame {
         let age_ms = now.wall.since(kept.at);
         let scope = kept.place.scope();
         let (tier, level) = match self.homes.get(&kept.home) {
@@ -61,7 +66,7 @@ impl State {
         }
         frame(
             &kept.text,
-            0,
+            offset,
             level.min(Level::Notify),
             attributes,
             self.draw(),

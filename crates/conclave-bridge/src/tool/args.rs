@@ -54,11 +54,7 @@ pub const fn may(name: &'static str, kind: Kind, about: &'static str) -> Arg {
 }
 
 /// The argument every tool takes; shown only where there are several servers.
-pub const SERVER: Arg = may(
-    "server",
-    Kind::Text,
-    "server name, id or URL; only with several",
-);
+pub const SERVER: Arg = may("server", Kind::Text, "server name, id or URL");
 
 impl Arg {
     fn schema(&self) -> Value {
@@ -178,6 +174,12 @@ impl Args {
     /// Returns a number argument.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.0.get(name).and_then(Value::as_u64)
+    }
+
+    /// Returns from which byte on something is to be shown.
+    pub fn offset(&self) -> usize {
+        let offset = self.number("offset").unwrap_or_default();
+        usize::try_from(offset).unwrap_or(usize::MAX)
     }
 
     /// Returns any argument as JSON text.

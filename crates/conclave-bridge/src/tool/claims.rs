@@ -5,6 +5,7 @@ use super::args::{Arg, Args, Kind, may, need};
 use super::state::writable;
 use super::{IN_CHANNEL, Set, Step, Tool};
 use crate::fabric::Bid;
+use crate::render::INLINE_BYTES_MAX;
 use crate::session::{Session, sender};
 use crate::state::Kept;
 use conclave_client::item::Claim;
@@ -48,12 +49,15 @@ pub(super) const TOOLS: &[Tool] = &[
         "list_claims",
         Set::Claims,
         "List who has claimed what.",
-        &[IN_CHANNEL],
+        &[may("with", Kind::Text, "part of a holder or resource"), IN_CHANNEL],
         list,
     ),
 ];
 
 const TTL_S_DEFAULT: u64 = 900;
+
+/// How much of an answer are frames.
+const FRAMES_BYTES_MAX: usize = ANSWER_BYTES_MAX - 1024;
 
 fn bid(args: &Args) -> Bid {
     Bid {
@@ -98,6 +102,7 @@ fn release(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> 
 
 fn list(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
     let found = session.find_channel(args)?;
+    let with = args.text("with").unwrap_or_default().to_owned();
     let work = session.fabric(found.home)?.claims(found.channel.id);
     Ok(Step::later(
         work,
@@ -105,34 +110,60 @@ fn list(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
             if session.is_muted(found.home, found.channel.id) {
                 return Answer::ok().with("claims", claims.len()).muted();
             }
+            let has = |text: &str| text.contains(&with);
+            claims.retain(|c| has(c.resource.as_str()) || has(&c.holder.to_string()));
             claims.sort_by(|a, b| (&a.holder, &a.resource).cmp(&(&b.holder, &b.resource)));
-            let (mut frames, mut bytes) = (Vec::new(), 0);
-            for of_one in claims.chunk_by(|a, b| a.holder == b.holder) {
-                let Some(first) = of_one.first() else {
-                    continue;
-                };
-                let lines: Vec<String> = of_one.iter().map(line).collect();
+            let (mut frames, mut left, mut more) = (Vec::new(), FRAMES_BYTES_MAX, claims.len());
+            for (of, text, of_one) in by_holder(&claims) {
                 let kept = Kept {
                     home: found.home,
                     place: session.place(found.home, found.channel.id),
                     kind: "claim",
-                    from: first.holder.clone(),
-                    sender: sender(first.user, &first.facts, first.at),
-                    at: first.at,
+                    from: of.holder.clone(),
+                    sender: sender(of.user, &of.facts, of.at),
+                    at: of.at,
                     id: None,
                     seq: None,
-                    text: lines.join("\n"),
+                    text,
                 };
                 let frame = session.state.show_kept(now, &kept).standalone();
-                bytes += frame.len();
-                if bytes > ANSWER_BYTES_MAX {
+                if frame.len() > left {
                     break;
                 }
+                left -= frame.len();
+                more -= of_one;
                 frames.push(frame);
             }
-            Answer::ok().with("claims", claims.len()).frames(frames)
+            let answer = Answer::ok().with("claims", claims.len());
+            let answer = match more {
+                0 => answer,
+                n => answer.with("more", n).with(
+                    "hint",
+                    "not all are shown: name what you look for with `with`",
+                ),
+            };
+            answer.frames(frames)
         },
     ))
+}
+
+/// Joins the claims of each holder, as many as a frame shows whole.
+fn by_holder(claims: &[Claim]) -> Vec<(&Claim, String, usize)> {
+    let mut frames: Vec<(&Claim, String, usize)> = Vec::new();
+    for claim in claims {
+        let text = line(claim);
+        match frames.last_mut() {
+            Some((of, all, count))
+                if of.holder == claim.holder && all.len() + text.len() < INLINE_BYTES_MAX =>
+            {
+                all.push('\n');
+                all.push_str(&text);
+                *count += 1;
+            }
+            _ => frames.push((claim, text, 1)),
+        }
+    }
+    frames
 }
 
 /// Says what one claim is; its holder is the frame's.

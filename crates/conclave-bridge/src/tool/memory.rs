@@ -120,6 +120,21 @@ fn recall(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
     ))
 }
 
+/// Shows a memory from an offset; not one of a channel that a person muted.
+pub(super) fn one(
+    session: &mut Session,
+    now: Now,
+    (home, memory): &(HomeId, Memory),
+    offset: usize,
+) -> Answer {
+    if session.is_muted(*home, memory.channel) {
+        return Answer::ok().with("memories", 0).muted();
+    }
+    let kept = kept(session, *home, memory);
+    let frame = session.state.show_kept_from(now, &kept, offset);
+    Answer::ok().frames([frame.standalone()])
+}
+
 fn kept(session: &Session, home: HomeId, memory: &Memory) -> Kept {
     let tags = match memory.tags.is_empty() {
         true => String::new(),

@@ -3,10 +3,11 @@
 use super::answer::{ANSWER_BYTES_MAX, Answer, Failure};
 use super::args::{Arg, Args, Kind, may, need};
 use super::budget::{Cost, Form, plan};
-use super::{PAGE_MAX, Set, Step, Tool, WAIT_S_MAX};
+use super::{OFFSET, PAGE_MAX, Set, Step, Tool, WAIT_S_MAX, memory};
 use crate::render::{Frame, INLINE_BYTES_MAX};
 use crate::session::Session;
 use crate::state::{Age, HomeId, Message, Place, Thread};
+use conclave_client::item::Memory;
 use conclave_proto::name::SessionPath;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::Now;
@@ -46,15 +47,8 @@ pub(super) const TOOLS: &[Tool] = &[
     Tool::new(
         "read_message",
         Set::Core,
-        "Return one message by id, from a byte offset: the rest of a long one.",
-        &[
-            need("id", Kind::Text, "msg_id"),
-            may(
-                "offset",
-                Kind::Number(65_536),
-                "next_offset of the part before",
-            ),
-        ],
+        "Return one message or memory by id, from a byte offset: the rest of a long one.",
+        &[need("id", Kind::Text, "msg_id"), OFFSET],
         read,
     )
     .eager(),
@@ -226,7 +220,7 @@ fn read(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
     let id = args
         .parsed("id")?
         .ok_or_else(|| Failure::arguments("`id` is missing"))?;
-    let offset = usize::try_from(args.number("offset").unwrap_or_default()).unwrap_or(usize::MAX);
+    let offset = args.offset();
     let mut found = session.state.find(id);
     // What the agent was shown under an id is what it means by it, not what somebody else said under it.
     let meant: Vec<_> = session.state.threads(id).iter().map(whose).collect();
@@ -240,6 +234,10 @@ fn read(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
         .iter()
         .map(|(home, _)| Ok(session.fabric(*home)?.messages(id)));
     let asked: Vec<_> = asked.collect::<Result<_, Failure>>()?;
+    let kept = homes
+        .iter()
+        .map(|(home, _)| Ok((*home, session.fabric(*home)?.memory(id))));
+    let kept: Vec<_> = kept.collect::<Result<_, Failure>>()?;
     let all = Box::pin(async move {
         for search in asked {
             for message in search.await? {
@@ -252,18 +250,27 @@ fn read(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
             }
         }
         found.retain(is_meant);
-        match found.is_empty() {
-            false => Ok(found),
-            true => Err(Reject::new(
-                Code::NotFound,
-                "there is no message of that id here",
-            )),
+        if !found.is_empty() {
+            return Ok(Found::Said(found));
         }
+        for (home, search) in kept {
+            if let Some(memory) = search.await? {
+                return Ok(Found::Kept((home, memory)));
+            }
+        }
+        let text = "there is no message or memory of that id here";
+        Err(Reject::new(Code::NotFound, text))
     });
-    Ok(Step::later(
-        all,
-        move |session, now, found: Vec<Message>| read_answer(session, now, &found, offset),
-    ))
+    Ok(Step::later(all, move |session, now, found| match found {
+        Found::Said(found) => read_answer(session, now, &found, offset),
+        Found::Kept(memory) => memory::one(session, now, &memory, offset),
+    }))
+}
+
+/// What an id is of.
+enum Found {
+    Said(Vec<Message>),
+    Kept((HomeId, Memory)),
 }
 
 fn whose(thread: &Thread) -> (HomeId, SessionPath) {

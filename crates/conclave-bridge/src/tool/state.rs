@@ -2,7 +2,7 @@
 
 use super::answer::{ANSWER_BYTES_MAX, Answer, Failure};
 use super::args::{Arg, Args, Kind, may, need};
-use super::{IN_CHANNEL, Set, Step, Tool};
+use super::{IN_CHANNEL, OFFSET, Set, Step, Tool};
 use crate::fabric::Put;
 use crate::policy::Scope;
 use crate::session::find::Found;
@@ -37,7 +37,7 @@ pub(super) const TOOLS: &[Tool] = &[
         "get_state",
         Set::State,
         "Read a shared fact, with its version and writer.",
-        &[KEY, IN_CHANNEL],
+        &[KEY, OFFSET, IN_CHANNEL],
         get,
     ),
     Tool::new(
@@ -109,7 +109,7 @@ pub(super) fn wrote(written: &Written) -> Answer {
 
 fn get(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
     let found = session.find_channel(args)?;
-    let key = args.needed("key").to_owned();
+    let (key, offset) = (args.needed("key").to_owned(), args.offset());
     let work = session.fabric(found.home)?.state(found.channel.id, key);
     Ok(Step::later(work, move |session, now, item| {
         let Some(item) = item else {
@@ -122,7 +122,10 @@ fn get(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
             .with("from", item.sender.to_string());
         match session.is_muted(found.home, item.channel) {
             true => answer.muted(),
-            false => answer.frames([session.state.show_kept(now, &kept).standalone()]),
+            false => {
+                let frame = session.state.show_kept_from(now, &kept, offset);
+                answer.frames([frame.standalone()])
+            }
         }
     }))
 }

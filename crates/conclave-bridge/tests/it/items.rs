@@ -217,3 +217,55 @@ async fn nothing_that_members_keep_in_a_muted_channel_is_shown() {
         assert!(!text.contains("zebra"), "{tool}: {text}");
     }
 }
+
+#[tokio::test]
+async fn values_and_memories_beyond_a_frame_are_read_to_their_end() {
+    let town = Town::new().await;
+    let (_alice, _bob, mut a, mut b) = town.pair().await;
+    let long = format!("{}the end", "words ".repeat(3_000));
+    a.done("set_state", json!({"key": "long", "value": long}))
+        .await;
+    let (kept, _) = a.done("remember", json!({"content": long})).await;
+    let next = |text: &str| {
+        let at = text.split("next_offset=").nth(1)?;
+        at.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    for (tool, name, value) in [
+        ("get_state", "key", json!("long")),
+        ("read_message", "id", kept["id"].clone()),
+    ] {
+        let (mut offset, mut parts) = (Some(0), 0);
+        while let Some(at) = offset {
+            let (_, text) = b.done(tool, json!({name: value, "offset": at})).await;
+            offset = next(&text);
+            let more = text.contains(&format!("the rest: {tool} with offset"));
+            assert_eq!(
+                (more, text.contains("the end")),
+                (offset.is_some(), offset.is_none())
+            );
+            parts += 1;
+        }
+        assert_eq!(parts, 3, "{tool}");
+    }
+}
+
+#[tokio::test]
+async fn claims_beyond_an_answer_are_counted_and_found_by_name() {
+    let town = Town::new().await;
+    let (_alice, _bob, mut a, mut b) = town.pair().await;
+    let note = "n".repeat(180);
+    for n in 0..40 {
+        let resource = format!("thing {n:03}{}", "x".repeat(180));
+        a.done("claim", json!({"resource": resource, "note": note}))
+            .await;
+    }
+    let (facts, text) = b.done("list_claims", json!({})).await;
+    assert_eq!(facts["claims"], 40);
+    let shown = text.matches("token ").count() as u64;
+    assert_eq!(shown + facts["more"].as_u64().unwrap_or(0), 40, "{facts}");
+    assert!(!text.contains("the rest:"), "no frame is cut");
+    let (facts, text) = b.done("list_claims", json!({"with": "thing 039"})).await;
+    assert!(facts["claims"] == 1 && text.contains("left: thing 039"));
+    let (facts, _) = b.done("list_claims", json!({"with": "alice/box"})).await;
+    assert_eq!(facts["claims"], 40);
+}

@@ -68,6 +68,24 @@ impl Client {
         self.memories(found).await
     }
 
+    /// Returns a memory of one of these channels by its id, whole. Asks nobody.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn memory(
+        &self,
+        channels: &[ChannelId],
+        id: MsgId,
+    ) -> Result<Option<Memory>, ClientError> {
+        for channel in channels {
+            let log = LogId::Channel(*channel);
+            if let Some(row) = self.replica().memory(log, id).await? {
+                return Ok(self.memories(vec![row]).await?.pop());
+            }
+        }
+        Ok(None)
+    }
+
     /// Takes a memory back: one's own user's, or any as an admin of the channel.
     ///
     /// # Errors

@@ -39,6 +39,9 @@ impl Items for Fake {
     fn recall(&self, _: ChannelId, _: Recall) -> Later<Vec<Memory>> {
         none()
     }
+    fn memory(&self, _: MsgId) -> Later<Option<Memory>> {
+        Box::pin(async { Ok(None) })
+    }
     fn forget(&self, _: ChannelId, _: MsgId) -> Later<Written> {
         none()
     }
