@@ -16,6 +16,8 @@ const INDEX_BATCH: u32 = 1_000;
 const WORDS_MAX: usize = 32;
 /// How many rows are ranked: more take longer than anybody waits.
 const RANKED_MAX: u32 = 4_000;
+/// The order of what is too much to be ranked.
+const NEWEST: &str = "t.rowid DESC";
 
 /// A memory as it lies here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,14 +62,13 @@ pub fn words(text: &str) -> Vec<String> {
 }
 
 /// Decides what to look for: any of the words. Ranking costs time for each row, and a word that nearly
-/// every row has tells nothing: such words count only where no rarer ones are found. Returns the query, and
-/// whether its rows are to be ranked; else the newest come first.
+/// every row has tells nothing: such words count only where no rarer ones are found.
 fn plan(
     db: &Connection,
     table: &str,
     words: &[String],
     enough: u32,
-) -> Result<(String, &'static str), rusqlite::Error> {
+) -> Result<Plan, rusqlite::Error> {
     let sql = format!(
         "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {table} MATCH ?1 LIMIT {})",
         RANKED_MAX + 1
@@ -81,6 +82,7 @@ fn plan(
         }
     }
     counted.sort_unstable();
+    let found = counted.len();
     let (mut chosen, mut rows) = (Vec::new(), 0);
     for (more, word) in counted {
         if rows >= enough && rows + more > RANKED_MAX {
@@ -89,14 +91,49 @@ fn plan(
         rows += more;
         chosen.push(word);
     }
-    let order = if rows > RANKED_MAX {
-        "t.rowid DESC"
-    } else {
-        "t.rank"
-    };
-    match chosen.is_empty() {
-        true => Ok((words.join(" OR "), order)),
-        false => Ok((chosen.join(" OR "), order)),
+    let order = if rows > RANKED_MAX { NEWEST } else { "t.rank" };
+    let all = words.join(" OR ");
+    Ok(match chosen.is_empty() {
+        true => Plan {
+            query: all,
+            order,
+            rest: None,
+        },
+        false => Plan {
+            query: chosen.join(" OR "),
+            order,
+            rest: (chosen.len() < found).then_some(all),
+        },
+    })
+}
+
+/// What to look for, and in which order.
+struct Plan {
+    query: String,
+    /// Ranked, or the newest first.
+    order: &'static str,
+    /// All the words, if some were left out: the rarer ones may be in other logs only.
+    rest: Option<String>,
+}
+
+impl Plan {
+    /// Finds what is planned by `find`; where that is not enough, also what has any of the words.
+    fn run<T>(
+        self,
+        enough: u32,
+        mut find: impl FnMut(String, &str) -> Result<Vec<T>, rusqlite::Error>,
+        is_same: impl Fn(&T, &T) -> bool,
+    ) -> Result<Vec<T>, rusqlite::Error> {
+        let enough = usize::try_from(enough).unwrap_or(usize::MAX);
+        let mut found = find(self.query, self.order)?;
+        if let Some(all) = self.rest.filter(|_| found.len() < enough) {
+            for row in find(all, NEWEST)? {
+                if found.len() < enough && !found.iter().any(|known| is_same(known, &row)) {
+                    found.push(row);
+                }
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -145,31 +182,32 @@ impl Replica {
                     format!(" AND EXISTS (SELECT 1 FROM json_each(m.tags) WHERE value = ?{n})")
                 })
                 .collect();
-            let (words, order) = match words.is_empty() {
-                true => (None, ""),
-                false => {
-                    let (words, order) = plan(db, "memory_text", &words, limit)?;
-                    (Some(words), order)
-                }
+            let find = |words: Value, sql: &str| -> Result<Vec<MemoryRow>, rusqlite::Error> {
+                let logs = logs.iter().map(|log| Value::Blob(log.to_bytes().to_vec()));
+                let values = std::iter::once(words).chain(logs);
+                let values = values.chain(tags.iter().cloned().map(Value::Text));
+                let mut query = db.prepare_cached(sql)?;
+                let rows = query.query_map(params_from_iter(values), memory)?;
+                rows.filter_map(Result::transpose).collect()
             };
-            let sql = match words {
-                Some(_) => format!(
-                    "SELECT {MEMORY} FROM memory_text t JOIN memory m ON m.n = t.rowid
-                     WHERE memory_text MATCH ?1 AND m.log IN ({within}){tagged}
-                     ORDER BY {order} LIMIT {limit}"
-                ),
-                None => format!(
+            if words.is_empty() {
+                let sql = format!(
                     "SELECT {MEMORY} FROM memory m
                      WHERE ?1 IS NULL AND m.log IN ({within}){tagged}
                      ORDER BY m.at DESC, m.seq DESC LIMIT {limit}"
-                ),
+                );
+                return find(Value::Null, &sql);
+            }
+            let by_words = |words, order: &str| {
+                let sql = format!(
+                    "SELECT {MEMORY} FROM memory_text t JOIN memory m ON m.n = t.rowid
+                     WHERE memory_text MATCH ?1 AND m.log IN ({within}){tagged}
+                     ORDER BY {order} LIMIT {limit}"
+                );
+                find(Value::Text(words), &sql)
             };
-            let mut values = vec![words.map_or(Value::Null, Value::Text)];
-            values.extend(logs.iter().map(|log| Value::Blob(log.to_bytes().to_vec())));
-            values.extend(tags.into_iter().map(Value::Text));
-            let mut query = db.prepare_cached(&sql)?;
-            let rows = query.query_map(params_from_iter(values), memory)?;
-            rows.filter_map(Result::transpose).collect()
+            let plan = plan(db, "memory_text", &words, limit)?;
+            plan.run(limit, by_words, |a, b| (a.log, a.item) == (b.log, b.item))
         })
         .await
     }
@@ -216,18 +254,21 @@ impl Replica {
                 Whispers::All => (true, None, None),
                 Whispers::Of(path, mailbox) => (false, Some(path), Some(mailbox.to_bytes())),
             };
-            let (words, order) = plan(db, "message_text", &words, limit)?;
-            let sql = format!(
-                "SELECT m.{} FROM message_text t JOIN message m ON m.rowid = t.rowid
-                 WHERE message_text MATCH ?1 AND (?2 IS NULL OR m.log = ?2)
-                   AND (m.kind = 1 OR m.kind = 2 AND (?3 OR m.log = ?5 OR m.sender = ?4))
-                 ORDER BY {order} LIMIT {limit}",
-                COLUMNS.replace(", ", ", m.")
-            );
             let log = log.map(|log| log.to_bytes());
-            let mut query = db.prepare_cached(&sql)?;
-            let rows = query.query_map(params![words, log, all, path, mailbox], read)?;
-            rows.filter_map(Result::transpose).collect()
+            let by_words = |words: String, order: &str| {
+                let sql = format!(
+                    "SELECT m.{} FROM message_text t JOIN message m ON m.rowid = t.rowid
+                     WHERE message_text MATCH ?1 AND (?2 IS NULL OR m.log = ?2)
+                       AND (m.kind = 1 OR m.kind = 2 AND (?3 OR m.log = ?5 OR m.sender = ?4))
+                     ORDER BY {order} LIMIT {limit}",
+                    COLUMNS.replace(", ", ", m.")
+                );
+                let mut query = db.prepare_cached(&sql)?;
+                let rows = query.query_map(params![words, log, all, path, mailbox], read)?;
+                rows.filter_map(Result::transpose).collect()
+            };
+            let plan = plan(db, "message_text", &words, limit)?;
+            plan.run(limit, by_words, |a, b| (a.log, a.seq) == (b.log, b.seq))
         })
         .await
     }

@@ -4,12 +4,13 @@ use crate::claims::two;
 use crate::scene::{CHANNEL, Scene, gap, say, says, texts};
 use crate::talk::World;
 use conclave_client::client::Target;
+use conclave_client::replica::Replica;
 use conclave_client::replica::search::{joined, newest_hole, words};
 use conclave_proto::body::Body;
 use conclave_proto::frame::Outcome;
 use conclave_proto::frame::op::Op;
 use conclave_proto::frame::reply::{EntryPage, Reply};
-use conclave_proto::id::MsgId;
+use conclave_proto::id::{ChannelId, LogId, MsgId};
 use conclave_sim::hostile::{Asked, Script, env};
 
 #[test]
@@ -127,4 +128,24 @@ async fn a_gap_before_what_was_asked_for_hides_nothing() {
     let found = found.unwrap();
     assert!(found.complete);
     assert_eq!(texts(&found.messages), ["the giraffe is in the basement"]);
+}
+
+#[tokio::test]
+async fn what_others_keep_does_not_hide_what_is_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = Replica::open(&dir.path().join("r.sqlite")).await.unwrap();
+    let sql = "WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 5000)
+         INSERT INTO memory (log, item, seq, at, sender, user, text, tags)
+         SELECT x'0101010101010101010101010101010101', randomblob(16), i, i, 'b/b/b',
+           zeroblob(32), iif(i <= 20, 'zebra', 'deploy'), '[]' FROM c;
+         INSERT INTO memory (log, item, seq, at, sender, user, text, tags)
+         VALUES (x'0102020202020202020202020202020202', randomblob(16), 1, 1, 'b/b/b',
+           zeroblob(32), 'how to deploy', '[]');";
+    let fill = replica.call(move |db| db.execute_batch(sql));
+    fill.await.unwrap();
+    let mine = LogId::Channel(ChannelId::new([2; 16]));
+    for query in ["deploy", "deploy zebra"] {
+        let found = replica.recall(vec![mine], words(query), vec![], 10);
+        assert_eq!(found.await.unwrap().len(), 1, "{query}");
+    }
 }
