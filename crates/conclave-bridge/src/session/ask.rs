@@ -75,21 +75,24 @@ impl Session {
         }
         let got = self.state.answered(id);
         let frames = self.state.take_answers(now, id, FRAMES_BYTES_MAX);
-        let status = match got >= pending.question.wanted {
-            true => "answered",
-            false => "pending",
-        };
+        let is_over = got > 0 && got >= pending.question.wanted;
+        let status = if is_over { "answered" } else { "pending" };
         let answer = pending
             .question
             .facts
             .with("status", status)
             .with("answers", got);
-        let answer = match got < pending.question.wanted {
-            true => answer.with(
-                "hint",
-                "answers that come later are messages with answers=<id>: wait_for_messages or go on",
-            ),
-            false => answer,
+        let hint = match pending.question.wanted {
+            0 => {
+                "nobody is there to answer now; answers that come later are messages with answers=<id>"
+            }
+            _ => {
+                "answers that come later are messages with answers=<id>: wait_for_messages or go on"
+            }
+        };
+        let answer = match is_over {
+            true => answer,
+            false => answer.with("hint", hint),
         };
         let answer = answer.frames(frames.iter().map(Frame::standalone));
         self.answer(pending.reply, Ok(answer));

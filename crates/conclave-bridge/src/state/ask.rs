@@ -30,9 +30,13 @@ impl Audience {
     }
 }
 
-/// The answers so far, in the order they came.
+/// The most sessions whose answers are counted.
+const ANSWERERS_MAX: usize = 1_024;
+
+/// The answers so far, in the order they came; and who answered, which counts also where what was said finds
+/// no room.
 #[derive(Debug)]
-pub(super) struct Asked(Audience, Vec<(Message, Age)>);
+pub(super) struct Asked(Audience, Vec<(Message, Age)>, BTreeSet<SessionPath>);
 
 impl Asked {
     /// Takes an answer in; gives it back if there is no room. One that is here already is dropped.
@@ -42,6 +46,9 @@ impl Asked {
         };
         if self.1.iter().any(same) {
             return None;
+        }
+        if self.2.len() < ANSWERERS_MAX {
+            self.2.insert(message.from.clone());
         }
         if self.1.len() >= ANSWERS_MAX {
             return Some((message, age));
@@ -56,10 +63,11 @@ impl State {
     pub fn ask(&mut self, id: MsgId, of: Audience) {
         let answers = |m: &Message| m.reply_to == Some(id) && of.has(m);
         let came = self.unread.take_answers(answers);
-        let mut asked = Asked(of, Vec::new());
+        let mut asked = Asked(of, Vec::new(), BTreeSet::new());
         for item in came {
             self.pass_copies(&item, item.message.log);
             // Unread holds each once, and is bounded.
+            asked.2.insert(item.message.from.clone());
             asked.1.push((item.message, item.age));
         }
         self.asked.insert(id, asked);
@@ -68,15 +76,7 @@ impl State {
     /// Returns how many sessions have answered a question.
     #[must_use]
     pub fn answered(&self, id: MsgId) -> usize {
-        let answers = self.asked.get(&id).map(|asked| asked.1.iter());
-        let mut from: Vec<_> = answers
-            .into_iter()
-            .flatten()
-            .map(|(m, _)| &m.from)
-            .collect();
-        from.sort();
-        from.dedup();
-        from.len()
+        self.asked.get(&id).map_or(0, |asked| asked.2.len())
     }
 
     /// Ends a question whose call hears its answers, at most about `bytes_max` bytes of them: these are

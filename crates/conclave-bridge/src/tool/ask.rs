@@ -76,8 +76,8 @@ fn ask(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
 fn question(said: Said, timeout: Duration, enough: Option<usize>) -> Result<Question, Failure> {
     let (id, audience) = (said.id, said.audience.clone());
     let all = audience.sessions.len();
-    // To whom it was said is not known where nobody is listed: one answer will do.
-    let wanted = enough.unwrap_or(all).clamp(1, all.max(1));
+    // Nobody is waited for who is not there.
+    let wanted = enough.unwrap_or(all).min(all);
     let facts = said.answer()?;
     Ok(Question {
         id,

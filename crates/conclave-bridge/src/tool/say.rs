@@ -16,6 +16,7 @@ use conclave_proto::name::SessionPath;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::Now;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Something to be said on one server.
 #[derive(Clone, Debug)]
@@ -74,21 +75,24 @@ impl Say {
             });
         to.collect()
     }
+}
 
-    /// Returns whom it is for, as far as that is known.
-    fn audience(&self) -> Audience {
-        let all = self.parts.iter().flat_map(|(_, part)| &part.recipients);
-        let open = self.parts.iter().filter(|(_, part)| part.to.is_empty());
-        let channels = open.filter_map(|(_, part)| match &part.target {
-            Target::Channel(id) => Some(*id),
-            Target::Session(_) => None,
-        });
-        Audience {
-            home: self.home,
-            sessions: all.chain(self.whispers()).cloned().collect(),
-            channels: channels.collect(),
+/// Returns whom it is for, as far as that is known: nobody of a part that was refused.
+fn audience(home: HomeId, parts: &[Part], ends: &[Result<SentState, Reject>]) -> Audience {
+    let mut audience = Audience {
+        home,
+        sessions: BTreeSet::new(),
+        channels: Vec::new(),
+    };
+    for (part, _) in parts.iter().zip(ends).filter(|(_, end)| end.is_ok()) {
+        audience.sessions.extend(part.recipients.iter().cloned());
+        match &part.target {
+            Target::Session(path) => drop(audience.sessions.insert(path.clone())),
+            Target::Channel(id) if part.to.is_empty() => audience.channels.push(*id),
+            Target::Channel(_) => {}
         }
     }
+    audience
 }
 
 /// What became of something that was said.
@@ -140,10 +144,10 @@ pub(super) fn say(session: &mut Session, now: Now, what: Say) -> Result<Later<Sa
             .state
             .shown(thread.home, thread.log, &thread.from, id);
     }
-    let audience = what.audience();
+    let home = what.home;
     let (names, parts) = what.parts.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
-    let sent = session.fabric(what.home)?.send(Draft {
-        parts,
+    let sent = session.fabric(home)?.send(Draft {
+        parts: Vec::clone(&parts),
         text: what.text,
         reply_to: what.reply_to,
         root,
@@ -153,8 +157,9 @@ pub(super) fn say(session: &mut Session, now: Now, what: Say) -> Result<Later<Sa
         receipt: what.receipt,
     });
     Ok(Box::pin(async move {
-        let Sent { id, parts } = sent.await?;
-        let parts = names.into_iter().zip(parts).collect();
+        let Sent { id, parts: ends } = sent.await?;
+        let audience = audience(home, &parts, &ends);
+        let parts = names.into_iter().zip(ends).collect();
         Ok(Said {
             id,
             audience,

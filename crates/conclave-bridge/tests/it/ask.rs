@@ -324,3 +324,64 @@ async fn a_group_is_asked_and_its_answers_are_collected() {
     let (facts, _) = a.done("message_status", json!({"id": id})).await;
     assert_eq!(facts["counts"], json!({"answered": 2}), "{facts}");
 }
+
+/// A world with so many sessions besides bob's.
+fn crowd(count: usize) -> crate::world::World {
+    let mut world = world();
+    let peer = |n| (format!("bob/laptop/s{n}"), Default::default());
+    world.peers = (0..count).map(peer).collect();
+    world
+}
+
+#[tokio::test]
+async fn where_nobody_is_there_a_question_waits_for_nobody() {
+    let mut desk = Desk::open(crowd(0)).await;
+    let args = json!({"to": "#ops", "question": "anybody?", "timeout_s": 600});
+    let (facts, _, failed) = desk.call("ask", args).await;
+    assert!(!failed, "{facts}");
+    assert_eq!(
+        (&facts["status"], &facts["answers"]),
+        (&json!("pending"), &json!(0))
+    );
+    assert!(
+        facts["hint"]
+            .as_str()
+            .unwrap()
+            .starts_with("nobody is there")
+    );
+}
+
+#[tokio::test]
+async fn who_could_not_be_asked_is_not_waited_for() {
+    let mut some = crowd(2);
+    some.refuse_to = Some("bob/laptop/s1".parse().unwrap());
+    let mut desk = Desk::open(some).await;
+    let to = json!(["bob/laptop/s0", "bob/laptop/s1"]);
+    let call = asks(&mut desk, json!({"to": to, "timeout_s": 600})).await;
+    desk.arrives(answer(1, "bob/laptop/s0", "here")).await;
+    let (facts, text, _) = outcome(&desk.answer(call).await);
+    assert_eq!(
+        (&facts["status"], &facts["error"]),
+        (&json!("answered"), &json!("partial"))
+    );
+    assert!(text.contains("| here"));
+}
+
+#[tokio::test]
+async fn all_of_many_can_answer_whatever_one_talker_says() {
+    let mut desk = Desk::open(crowd(70)).await;
+    let call = asks(&mut desk, json!({"to": "#ops", "timeout_s": 600})).await;
+    for n in 0..64 {
+        desk.arrives(answer(n, "bob/laptop/s0", "and another thing"))
+            .await;
+    }
+    for n in 1..70 {
+        desk.arrives(answer(100 + n, &format!("bob/laptop/s{n}"), "here"))
+            .await;
+    }
+    let (facts, ..) = outcome(&desk.answer(call).await);
+    assert_eq!(
+        (&facts["status"], &facts["answers"]),
+        (&json!("answered"), &json!(70))
+    );
+}

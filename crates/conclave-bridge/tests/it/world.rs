@@ -105,6 +105,8 @@ pub(crate) struct World {
     pub(crate) sent: Vec<Draft>,
     pub(crate) acts: Vec<Act>,
     pub(crate) refuse: Option<Reject>,
+    /// What is said to this one alone is refused.
+    pub(crate) refuse_to: Option<SessionPath>,
     pub(crate) silent: bool,
     pub(crate) opened: usize,
     pub(crate) refuse_open: Option<Reject>,
@@ -135,6 +137,7 @@ pub(crate) fn world() -> World {
         sent: Vec::new(),
         acts: Vec::new(),
         refuse: None,
+        refuse_to: None,
         silent: false,
         opened: 0,
         refuse_open: None,
@@ -221,10 +224,16 @@ impl Fabric for Fake {
                 (false, true) => SentState::Stored(world.sent.len() as u64),
                 (false, false) => SentState::Queued,
             };
-            let parts = world.sent.last().map_or(0, |draft| draft.parts.len());
+            let refused = world.refuse_to.clone().map(Target::Session);
+            let parts = world.sent.last();
+            let parts = parts.into_iter().flat_map(|draft| &draft.parts);
+            let end = |part: &Part| match Some(&part.target) == refused.as_ref() {
+                true => Err(Reject::new(Code::Forbidden, "not to this one")),
+                false => Ok(state),
+            };
             Sent {
                 id: MsgId::new([200; 16]),
-                parts: vec![Ok(state); parts],
+                parts: parts.map(end).collect(),
             }
         })
     }
