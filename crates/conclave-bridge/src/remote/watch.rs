@@ -9,6 +9,7 @@ use crate::state::{Age, HomeId, Why};
 use conclave_client::client::Client;
 use conclave_client::error::ClientError;
 use conclave_client::event::{self, Event as Told};
+use conclave_proto::body::Fate;
 use conclave_proto::id::LogId;
 use conclave_proto::key::OwnerKey;
 use conclave_proto::reject::Reject;
@@ -18,21 +19,31 @@ use tokio::sync::{mpsc, oneshot};
 /// How often a session looks, unasked, for channels that another process of this user joined.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// Keeps shown marks until nobody makes any more.
+/// How many shown marks are kept in one transaction.
+const MARKS: usize = 512;
+
+/// Keeps shown marks until nobody makes any more: those that wait, all at once.
 pub(super) async fn keep_marks(client: Client, mut marks: mpsc::Receiver<Mark>) {
-    while let Some(mark) = marks.recv().await {
-        match mark {
-            Mark::Made(log, id, why) => {
-                let marked = match why {
-                    Why::Shown => client.mark_shown(log, id).await,
-                    Why::Blocked => client.mark_blocked(log, id).await,
-                    Why::Passed => client.mark_passed(log, id).await,
-                };
-                if let Err(error) = marked {
-                    tracing::warn!(%error, "a shown mark was lost: the message may come again");
-                }
+    let mut waiting = Vec::with_capacity(MARKS);
+    while marks.recv_many(&mut waiting, MARKS).await > 0 {
+        let (mut made, mut flushed) = (Vec::with_capacity(waiting.len()), Vec::new());
+        for mark in waiting.drain(..) {
+            match mark {
+                Mark::Made(log, id, Why::Shown) => made.push((log, id, Some(Fate::InContext))),
+                Mark::Made(log, id, Why::Blocked) => made.push((log, id, Some(Fate::Blocked))),
+                Mark::Made(log, id, Why::Passed) => made.push((log, id, None)),
+                Mark::Flush(done) => flushed.push(done),
             }
-            Mark::Flush(done) => done.send(()).unwrap_or_default(),
+        }
+        let count = made.len();
+        if count > 0
+            && let Err(error) = client.mark_many(made).await
+        {
+            tracing::warn!(%error, count, "shown marks were lost: the messages may come again");
+        }
+        // Who waits for what it marked may wait for what came after that, too.
+        for done in flushed {
+            done.send(()).unwrap_or_default();
         }
     }
 }

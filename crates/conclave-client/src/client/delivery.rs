@@ -46,9 +46,20 @@ impl Client {
     }
 
     async fn mark(&self, log: LogId, id: MsgId, fate: Option<Fate>) -> Result<(), ClientError> {
+        self.mark_many(vec![(log, id, fate)]).await
+    }
+
+    /// Notes what became of many messages here, all at once: shown, blocked, or without a fate passed by.
+    ///
+    /// # Errors
+    /// [`ClientError`]; then none is noted.
+    pub async fn mark_many(
+        &self,
+        marks: Vec<(LogId, MsgId, Option<Fate>)>,
+    ) -> Result<(), ClientError> {
         let handle = self.info.handle.clone();
         let now = crate::link::wall();
-        if self.replica().mark(handle, (log, id), fate, now).await? {
+        if self.replica().mark(handle, marks, now).await? {
             let soon = Command::With(Box::new(|core| core.receipts_soon()));
             self.command(soon).await?;
         }

@@ -17,33 +17,33 @@ use std::collections::BTreeMap;
 const DUE_MAX: u32 = 4_096;
 
 impl Replica {
-    /// Notes that the model has a message, or that it never gets it; without a fate only that it is not
-    /// unread. Returns whether its sender is due a receipt.
+    /// Notes that the model has messages, or that it never gets them; without a fate only that they are not
+    /// unread. All of them or none; returns whether a sender is due a receipt.
     ///
     /// # Errors
     /// [`ReplicaError`].
     pub(crate) async fn mark(
         &self,
         handle: Name,
-        (log, id): (LogId, MsgId),
-        fate: Option<Fate>,
+        marks: Vec<(LogId, MsgId, Option<Fate>)>,
         at: UnixMs,
     ) -> Result<bool, ReplicaError> {
         self.call(move |db| {
             let tx = db.transaction()?;
-            let put = match fate {
-                Some(Fate::InContext) => "INSERT OR IGNORE INTO shown VALUES (?1, ?2, ?3)",
-                Some(Fate::Blocked) | None => "INSERT OR IGNORE INTO passed VALUES (?1, ?2, ?3)",
-            };
-            let new = tx.prepare_cached(put)?.execute(params![
-                handle.as_str(),
-                log.to_bytes(),
-                id.as_bytes()
-            ])?;
-            let due = match fate {
-                Some(fate) if new > 0 => owe(&tx, &handle, (log, id), fate, at)?,
-                Some(_) | None => false,
-            };
+            let mut due = false;
+            for (log, id, fate) in marks {
+                let put = match fate {
+                    Some(Fate::InContext) => "INSERT OR IGNORE INTO shown VALUES (?1, ?2, ?3)",
+                    Some(Fate::Blocked) | None => {
+                        "INSERT OR IGNORE INTO passed VALUES (?1, ?2, ?3)"
+                    }
+                };
+                let place = params![handle.as_str(), log.to_bytes(), id.as_bytes()];
+                let new = tx.prepare_cached(put)?.execute(place)?;
+                if let Some(fate) = fate.filter(|_| new > 0) {
+                    due |= owe(&tx, &handle, (log, id), fate, at)?;
+                }
+            }
             tx.commit()?;
             Ok(due)
         })

@@ -497,3 +497,20 @@ async fn what_is_muted_in_one_log_and_shown_in_another_is_in_context() {
     team.world.up().await;
     team.reaches(id, "bob/box/web", Step::InContext).await;
 }
+
+#[tokio::test]
+async fn many_marks_are_made_at_once_each_with_its_fate() {
+    let mut team = Team::new(&["bob"]).await;
+    let fates = [Some(Fate::InContext), Some(Fate::Blocked), None];
+    let steps = [Step::InContext, Step::Blocked, Step::Offered];
+    let (mut ids, mut marks) = (Vec::new(), Vec::new());
+    for fate in fates {
+        ids.push(team.whisper("bob/box/web", "look").await);
+        let came = heard(&mut team.others[0].2).await;
+        marks.push((came.log, came.id, fate));
+    }
+    team.others[0].1.mark_many(marks).await.unwrap();
+    for (id, step) in ids.into_iter().zip(steps) {
+        team.reaches(id, "bob/box/web", step).await;
+    }
+}
