@@ -43,6 +43,19 @@ impl Repo {
     /// # Errors
     /// [`BadResource::Outside`] if it leaves the repository.
     pub fn resource(&self, dir: &Path, path: &str) -> Result<Resource, BadResource> {
+        Resource::path(&self.remote, &self.below(dir, path)?)
+    }
+
+    /// Names a file of this repository, as seen from `dir`, to be compared with what is claimed.
+    ///
+    /// # Errors
+    /// [`BadResource::Outside`] if it is not in the repository.
+    pub fn file(&self, dir: &Path, path: &str) -> Result<Resource, BadResource> {
+        Resource::file(&self.remote, &self.below(dir, path)?)
+    }
+
+    /// Returns a path as seen from the repository's root.
+    fn below(&self, dir: &Path, path: &str) -> Result<String, BadResource> {
         let dir = dir.canonicalize().map_err(|_| BadResource::Outside)?;
         let mut full = PathBuf::new();
         for part in dir.join(path).components() {
@@ -62,7 +75,7 @@ impl Repo {
         let full = real.unwrap_or(full);
         let below = full.strip_prefix(&self.root);
         let below = below.map_err(|_| BadResource::Outside)?;
-        Resource::path(&self.remote, &below.to_string_lossy())
+        Ok(below.to_string_lossy().into_owned())
     }
 }
 

@@ -79,6 +79,17 @@ impl Resource {
         Self::Path { remote, glob }.checked()
     }
 
+    /// Names one file of the repository with this remote, however long its path is: only to be compared
+    /// with what is claimed.
+    ///
+    /// # Errors
+    /// [`BadResource`], if it is no path of a repository.
+    pub fn file(remote: &str, path: &str) -> Result<Self, BadResource> {
+        let remote = remote_name(remote).ok_or(BadResource::Form)?;
+        let glob = tidy_path(path)?;
+        Ok(Self::Path { remote, glob })
+    }
+
     fn checked(self) -> Result<Self, BadResource> {
         let text = self.to_string();
         match () {

@@ -131,8 +131,12 @@ impl Client {
         self.command(Command::News).await
     }
 
-    /// Tells senders what became of their messages here, an entry for each, as fast as may be.
-    pub(crate) async fn tell_receipts(&self) -> Result<(), ClientError> {
+    /// Tells senders what became of their messages here, an entry for each, as fast as may be. Sessions
+    /// do that by themselves within a moment; who ends sooner calls this.
+    ///
+    /// # Errors
+    /// [`ClientError`]; what was not told is told later.
+    pub async fn tell_receipts(&self) -> Result<(), ClientError> {
         if self.live().is_none() {
             return Ok(());
         }

@@ -10,9 +10,12 @@ use conclave_proto::channel_log::History;
 use conclave_proto::id::{ChannelId, LogId, MailboxId};
 use conclave_proto::time::UnixMs;
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 /// The most entries of the past that one search brings here.
 const FILL_MAX: u32 = 20_000;
+/// How long it brings the past here at most: whoever asked waits; the next search goes on from there.
+const FILL_TIME: Duration = Duration::from_secs(8);
 /// The most messages that one search returns.
 pub const FOUND_MAX: u32 = 200;
 
@@ -41,7 +44,10 @@ impl Client {
             Some(channel) => vec![channel],
             None => self.own_channels().await?,
         };
-        let mut budget = FILL_MAX;
+        let mut budget = Budget {
+            entries: FILL_MAX,
+            until: Instant::now() + FILL_TIME,
+        };
         for channel in &channels {
             let filled = match self.live() {
                 Some(_) => self.fill(*channel, &mut budget).await,
@@ -105,7 +111,7 @@ impl Client {
     }
 
     /// Brings the past of a channel here, the newest first, as far as the budget goes.
-    async fn fill(&self, channel: ChannelId, budget: &mut u32) -> Result<Filled, ClientError> {
+    async fn fill(&self, channel: ChannelId, budget: &mut Budget) -> Result<Filled, ClientError> {
         let log = LogId::Channel(channel);
         let head = self.head(log).await?;
         let mut history = None;
@@ -114,7 +120,7 @@ impl Client {
             let Some((first, last)) = newest_hole(&parts, head) else {
                 return Ok(Filled::Whole);
             };
-            if *budget == 0 {
+            if budget.is_spent() {
                 let since = match parts.last() {
                     Some((first, end)) if *end >= head => Some(*first),
                     _ => None,
@@ -130,7 +136,7 @@ impl Client {
                 None => *history.insert(self.tip(channel).await?.history()),
             };
             let first = first.max(last.saturating_sub(u64::from(PAGE) - 1));
-            *budget = budget.saturating_sub(PAGE);
+            budget.entries = budget.entries.saturating_sub(PAGE);
             let from = self.fill_part(channel, (first, last), kept_from).await?;
             self.replica().fill(log, from, last).await?;
         }
@@ -166,6 +172,18 @@ impl Client {
             // What else the server says to lack is asked for all the same.
             History::SinceJoin | History::Full => first,
         })
+    }
+}
+
+/// What one search may spend on bringing the past here.
+struct Budget {
+    entries: u32,
+    until: Instant,
+}
+
+impl Budget {
+    fn is_spent(&self) -> bool {
+        self.entries == 0 || Instant::now() >= self.until
     }
 }
 

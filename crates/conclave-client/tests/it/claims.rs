@@ -555,3 +555,18 @@ async fn a_removed_member_holds_nothing_any_more() {
     let mine = a.claim(ops, "db", HOUR, None).await.unwrap();
     assert_eq!(mine.holder.to_string(), "ada/box/api");
 }
+
+#[test]
+fn a_file_is_covered_however_long_its_path_is() {
+    let path = format!("src/{}x.rs", "deep/".repeat(60));
+    let remote = "https://example.com/team/shop.git";
+    let claim = Resource::parse("repo:example.com/team/shop//src/**").unwrap();
+    let file = Resource::file(remote, &path).unwrap();
+    assert!(claim.overlaps(&file));
+    assert!(
+        matches!(Resource::path(remote, &path), Err(BadResource::TooLong)),
+        "what is claimed is bounded"
+    );
+    let other = Resource::file("https://example.com/team/other.git", &path).unwrap();
+    assert!(!claim.overlaps(&other));
+}

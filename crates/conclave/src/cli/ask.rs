@@ -80,6 +80,10 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
         Ok::<_, CliError>((id, wanted, answers))
     };
     let asked = asked.await;
+    // Who answered learns that it was read.
+    if let Err(error) = client.tell_receipts().await {
+        tracing::debug!(%error, "who answered is not told that it was read");
+    }
     client.stop().await;
     let (id, wanted, answers) = asked?;
     let from: BTreeSet<&SessionPath> = answers.iter().map(|m| &m.sender).collect();

@@ -38,7 +38,7 @@ pub(crate) fn run(cx: &Context, args: &Args) -> Result<(), CliError> {
         .collect();
     let mut blocked = Vec::new();
     for file in staged(&repo.root)? {
-        let Ok(resource) = Resource::path(&repo.remote, &file) else {
+        let Ok(resource) = Resource::file(&repo.remote, &file) else {
             continue;
         };
         let by = held.iter().find(|held| held.covers(&resource));

@@ -66,7 +66,7 @@ fn answer(cx: &Context, claims: Claims, question: &Value) -> Option<Value> {
     // A file may be in another repository than the session, and in a directory that is yet to be made.
     let near = file.ancestors().skip(1).find(|dir| dir.is_dir())?;
     let repo = Repo::find(near)?;
-    let resource = repo.resource(near, file.to_str()?).ok()?;
+    let resource = repo.file(near, file.to_str()?).ok()?;
     let session = text(question, "session_id");
     let all = standing(cx, session.as_deref());
     let held = all

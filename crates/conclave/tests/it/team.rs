@@ -369,6 +369,12 @@ fn an_edit_of_what_another_session_claimed_is_denied_in_a_real_repository() {
         "{told}"
     );
     assert!(told.to_string().contains("bob/lap/web"), "{told}");
+    let deep = format!("src/auth/{}new.rs", "deep/".repeat(60));
+    let denied = edit(&up.home, &hers, &deep);
+    assert!(
+        denied.stdout.contains(r#""permissionDecision":"deny""#),
+        "{denied:?}"
+    );
     let free = edit(&up.home, &hers, "src/other.rs");
     assert!(!free.stdout.contains("deny"), "{free:?}");
 
