@@ -41,7 +41,7 @@ use crate::origin::Origin;
 use crate::replica::Replica;
 use conclave_proto::body::Head;
 use conclave_proto::bytes::sha256;
-use conclave_proto::channel_log::Identities as _;
+use conclave_proto::channel_log::{CtlError, Identities as _};
 use conclave_proto::codec::Encoding;
 use conclave_proto::encryption_key::Announcement;
 use conclave_proto::frame::op::IdentFetch;
@@ -467,6 +467,13 @@ impl Client {
 /// Reads what was verified before; damaged records are left out and fetched again.
 async fn open_book(replica: &Replica, server: ServerId, me: UserId) -> Result<Book, ClientError> {
     let mut book = Book::new(server, me);
+    // Another process may be writing: what control records need was there before them, so it is read after.
+    let mut chains = Vec::new();
+    for log in replica.ctl_logs().await? {
+        if let LogId::Channel(channel) = log {
+            chains.push((channel, replica.ctl(log, u64::MAX).await?));
+        }
+    }
     let idents = replica.idents().await?;
     for chain in idents.chunk_by(|(a, _), (b, _)| a == b) {
         let Some((user, _)) = chain.first() else {
@@ -486,20 +493,21 @@ async fn open_book(replica: &Replica, server: ServerId, me: UserId) -> Result<Bo
             book.hold(channel, pin);
         }
     }
-    for log in replica.ctl_logs().await? {
-        if let LogId::Channel(channel) = log {
-            let records = replica.ctl(log, u64::MAX).await?;
-            match book.rebuild(&records) {
-                Ok(Some(tip)) if *tip.id() == channel => {
-                    let place = |(seq, _, rec): &(u64, UnixMs, Blob)| (*seq, sha256(rec));
-                    book.restore(tip, records.iter().map(place).collect());
-                }
-                other => {
-                    // It is fetched again, and held to what was pinned of it.
-                    let error = other.err();
-                    tracing::warn!(%channel, ?error, "a channel in the replica is damaged");
-                    replica.drop_ctl(log).await?;
-                }
+    for (channel, records) in chains {
+        match book.rebuild(&records) {
+            Ok(Some(tip)) if *tip.id() == channel => {
+                let place = |(seq, _, rec): &(u64, UnixMs, Blob)| (*seq, sha256(rec));
+                book.restore(tip, records.iter().map(place).collect());
+            }
+            // The chain may be as it should be: it is read from the server, and nothing here is touched.
+            Err(CtlError::NeedIdentity { .. }) => {
+                tracing::debug!(%channel, "a channel in the replica waits for an identity");
+            }
+            other => {
+                // It is fetched again, and held to what was pinned of it.
+                let error = other.err();
+                tracing::warn!(%channel, ?error, "a channel in the replica is damaged");
+                replica.drop_ctl(LogId::Channel(channel)).await?;
             }
         }
     }

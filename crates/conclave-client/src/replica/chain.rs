@@ -102,7 +102,8 @@ impl Replica {
     }
 }
 
-/// Keeps one record; the first one of its number stays.
+/// Keeps one record; the first one of its number stays. A chain has no holes here: what another process
+/// took away is brought back from its beginning, not from where this one is.
 pub(super) fn put(
     db: &Connection,
     log: LogId,
@@ -114,8 +115,11 @@ pub(super) fn put(
         return Ok(());
     };
     let (log, at) = (log.to_bytes(), at.0);
-    db.prepare_cached("INSERT OR IGNORE INTO ctl VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![log, int(c), int(seq), int(at), rec.as_slice()])?;
+    db.prepare_cached(
+        "INSERT OR IGNORE INTO ctl SELECT ?1, ?2, ?3, ?4, ?5
+         WHERE ?2 = 0 OR EXISTS (SELECT 1 FROM ctl WHERE log = ?1 AND c = ?2 - 1)",
+    )?
+    .execute(params![log, int(c), int(seq), int(at), rec.as_slice()])?;
     if c == 0 {
         db.prepare_cached("INSERT OR IGNORE INTO channel_pin VALUES (?1, ?2, 0)")?
             .execute(params![log, sha256(rec).as_bytes()])?;

@@ -5,6 +5,7 @@ use crate::talk::{SOON, name};
 use conclave_client::client::{Client, History as Past, Target};
 use conclave_client::event::NoticeKind;
 use conclave_client::onboard;
+use conclave_client::replica::Replica;
 use conclave_e2ee::invite_box::{self, InviteBox};
 use conclave_e2ee::{EncryptionSecret, IndexKey};
 use conclave_proto::body::{Body, Head};
@@ -306,4 +307,32 @@ async fn a_link_that_no_admin_made_changes_nothing_for_a_member() {
     let (bob, _events) = session(&scene.home).await;
     bob.ready(SOON).await.unwrap();
     assert_eq!(shown_name(&bob, id).await, Some(name("ops")));
+}
+
+/// Several processes of a machine share the replica: one that takes a chain away must not leave another's
+/// next record standing behind a hole.
+#[tokio::test]
+async fn a_chain_on_disk_has_no_holes() {
+    let scene = Scene::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("replica.sqlite");
+    let (one, two) = (
+        Replica::open(&path).await.unwrap(),
+        Replica::open(&path).await.unwrap(),
+    );
+    let first = creates(&scene.ada, CHANNEL, Mode::Signed);
+    let mine = scene.mine().await;
+    let second = adds(&scene.ada, CHANNEL, head(0, &first), &mine, Role::Member);
+    let at = UnixMs(1);
+    let kept = async |replica: &Replica, seq, rec: &Record| {
+        let rec = rec.bytes().clone();
+        replica.keep_ctl(LOG, seq, at, rec).await.unwrap();
+    };
+    kept(&one, 1, &first).await;
+    two.drop_ctl(LOG).await.unwrap();
+    kept(&one, 2, &second).await;
+    assert_eq!(two.ctl(LOG, u64::MAX).await.unwrap().len(), 0);
+    kept(&two, 1, &first).await;
+    kept(&two, 2, &second).await;
+    assert_eq!(one.ctl(LOG, u64::MAX).await.unwrap().len(), 2);
 }
