@@ -8,6 +8,7 @@ use conclave_bridge::remote::Given;
 use conclave_bridge::tool::Sets;
 use conclave_proto::name::Name;
 use conclave_proto::profile::Label;
+use std::env::consts::{ARCH, OS};
 
 /// Arguments of `bridge`.
 #[derive(Debug, clap::Args)]
@@ -50,7 +51,7 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
         servers: args.server,
         pinned: given.is_some(),
         handle: given.unwrap_or_else(open::handle_here),
-        agent: AGENT.to_owned(),
+        agent: format!("{AGENT}+{OS}-{ARCH}"),
         channels,
         sets: args.tools,
         given: Given { role, groups },
