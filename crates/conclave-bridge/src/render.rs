@@ -17,6 +17,9 @@ pub const INLINE_BYTES_MAX: usize = 8 * 1024;
 /// How much of a question is shown with its answer, in characters.
 const QUESTION_CHARS_MAX: usize = 120;
 
+/// How many lines of a body are shown at once.
+pub const INLINE_LINES_MAX: usize = 1_000;
+
 /// The longest attribute value, in bytes.
 pub(crate) const VALUE_BYTES_MAX: usize = 160;
 
@@ -145,15 +148,14 @@ impl Frame {
     }
 }
 
-/// Renders a body from `offset` (bytes of its cleaned form), at most [`INLINE_BYTES_MAX`] of it.
+/// Renders a body from `offset` (bytes of its cleaned form), at most [`INLINE_BYTES_MAX`] and
+/// [`INLINE_LINES_MAX`] of it.
 #[must_use]
 pub fn frame(body: &str, offset: usize, level: Level, attributes: Attributes, seed: Seed) -> Frame {
     let clean = sanitise::sanitise(body);
     let total = clean.text.len();
     let from = clean.text.floor_char_boundary(offset.min(total));
-    let to = clean
-        .text
-        .floor_char_boundary((from + INLINE_BYTES_MAX).min(total));
+    let to = end_of_part(&clean.text, from);
     let shown = clean.text.get(from..to).unwrap_or_default();
     let gutter = gutter(&clean.text, seed);
     let mut attributes = attributes.with(Key::Level, level);
@@ -184,6 +186,15 @@ pub fn frame(body: &str, offset: usize, level: Level, attributes: Attributes, se
         content,
         gutter,
     }
+}
+
+/// Returns up to where a text is shown at once from `from` on: bounded in bytes and in lines, for each line
+/// costs its gutter as well.
+fn end_of_part(text: &str, from: usize) -> usize {
+    let most = text.floor_char_boundary((from + INLINE_BYTES_MAX).min(text.len()));
+    let part = text.get(from..most).unwrap_or_default();
+    let last = part.match_indices('\n').nth(INLINE_LINES_MAX - 1);
+    last.map_or(most, |(at, _)| from + at + 1)
 }
 
 /// Draws six characters that do not occur in the text, in any case.

@@ -214,3 +214,28 @@ proptest! {
         body_lines(&frame(&body, offset, Level::Notify, Attributes::default(), SEED));
     }
 }
+
+#[test]
+fn many_short_lines_are_shown_in_parts_that_an_answer_can_hold() {
+    let body = "a\n".repeat(10_000);
+    let (mut offset, mut parts, mut lines) = (0, 0, 0);
+    loop {
+        let shown = frame(
+            &body,
+            offset,
+            Level::Converse,
+            Attributes::default(),
+            [7; 16],
+        );
+        assert!(shown.content.len() < 20_000, "{}", shown.content.len());
+        lines += shown.content.matches("| a\n").count();
+        parts += 1;
+        let Some(next) = shown.attributes.value(Key::Next) else {
+            break;
+        };
+        let next: usize = next.parse().unwrap();
+        assert!(next > offset);
+        offset = next;
+    }
+    assert_eq!((parts, lines), (10, 10_000));
+}
