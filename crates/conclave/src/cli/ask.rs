@@ -14,7 +14,7 @@ use conclave_client::event::VerifiedMessage;
 use conclave_client::instance::Claim;
 use conclave_client::{Client, Event, Session};
 use conclave_proto::body::Body;
-use conclave_proto::id::{ChannelId, MsgId};
+use conclave_proto::id::{ChannelId, LogId, MsgId};
 use conclave_proto::name::{Name, SessionPath};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -73,11 +73,12 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
         client.follow_mailbox().await?;
         let parts = address::means(&client, vec![to]).await?;
         let words = args.question.join(" ");
-        let (id, all) = say(&client, &parts, &words).await?;
+        let asked = say(&client, &parts, &words).await?;
+        let all = asked.whom.len();
         let wanted = args.answers.unwrap_or(all).clamp(1, all.max(1));
         let time = Duration::from_secs(args.timeout);
-        let answers = collect(&client, &mut events, id, wanted, time).await?;
-        Ok::<_, CliError>((id, wanted, answers))
+        let answers = collect(&client, &mut events, &asked, wanted, time).await?;
+        Ok::<_, CliError>((asked.id, wanted, answers))
     };
     let asked = asked.await;
     // Who answered learns that it was read.
@@ -92,21 +93,34 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Says the question everywhere; returns its id and how many sessions it is for.
-async fn say(
-    client: &Client,
-    parts: &[Part<ChannelId>],
-    words: &str,
-) -> Result<(MsgId, usize), CliError> {
+/// A question that was said.
+struct Asked {
+    id: MsgId,
+    /// The sessions it is for.
+    whom: BTreeSet<SessionPath>,
+    /// Channels that were asked as a whole: whoever speaks there may answer.
+    open: BTreeSet<LogId>,
+}
+
+impl Asked {
+    /// Returns whether a message answers it; what others say is not for this call.
+    fn is_answered_by(&self, m: &VerifiedMessage) -> bool {
+        let asked = self.whom.contains(&m.sender) || self.open.contains(&m.log);
+        asked && m.body.reply_to == Some(self.id)
+    }
+}
+
+/// Says the question everywhere.
+async fn say(client: &Client, parts: &[Part<ChannelId>], words: &str) -> Result<Asked, CliError> {
     let mut drawn = [0; 16];
     getrandom::fill(&mut drawn)
         .map_err(|_| CliError::local("the system has no randomness".to_owned()))?;
     let id = MsgId::new(drawn);
-    let mut all = BTreeSet::new();
+    let (mut whom, mut open) = (BTreeSet::new(), BTreeSet::new());
     for part in parts {
         let (target, to, recipients) = match part {
             Part::Session { path, .. } => {
-                all.insert(path.clone());
+                whom.insert(path.clone());
                 (Place::Session(path.clone()), Vec::new(), Vec::new())
             }
             Part::Channel {
@@ -117,7 +131,10 @@ async fn say(
             } => {
                 // Who answers in the channel is heard, too.
                 client.follow(*key).await?;
-                all.extend(recipients.iter().cloned());
+                whom.extend(recipients.iter().cloned());
+                if to.is_empty() {
+                    open.insert(LogId::Channel(*key));
+                }
                 (Place::Channel(*key), to.clone(), recipients.clone())
             }
         };
@@ -130,14 +147,14 @@ async fn say(
             .send_as(id, target, &recipients, &body, 0, true)
             .await?;
     }
-    Ok((id, all.len()))
+    Ok(Asked { id, whom, open })
 }
 
 /// Takes answers until there are enough, or the time is over.
 async fn collect(
     client: &Client,
     events: &mut mpsc::Receiver<Event>,
-    id: MsgId,
+    asked: &Asked,
     wanted: usize,
     time: Duration,
 ) -> Result<Vec<VerifiedMessage>, CliError> {
@@ -149,7 +166,7 @@ async fn collect(
             break;
         };
         if let Event::Message(m) = event
-            && m.body.reply_to == Some(id)
+            && asked.is_answered_by(&m)
         {
             client.mark_shown(m.log, m.id).await?;
             from.insert(m.sender.clone());

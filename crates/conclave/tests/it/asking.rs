@@ -69,3 +69,23 @@ fn without_an_answer_the_question_is_pending_and_a_name_nobody_has_is_refused() 
     let text = wrong.json()["message"].as_str().unwrap().to_owned();
     assert!(text.contains("api"), "the nearest is named: {text}");
 }
+
+#[test]
+fn only_those_who_were_asked_answer() {
+    let (up, mut agent) = up_with_agent();
+    let bob = up.guest("bob", up.link());
+    let mut bystander = Session::start(&bob, "web");
+    bystander.must("join_channel", json!({"channel": "general"}));
+    let command = up.home.command(&["ask", AGENT, "who?", "--json"]);
+    let (ask, _) = Background::start(command);
+    let asked = agent.hear();
+    let (from, id) = (&asked["meta"]["from"], &asked["meta"]["msg_id"]);
+    bystander.must(
+        "whisper",
+        json!({"to": from, "text": "not asked", "reply_to": id}),
+    );
+    agent.must("whisper", json!({"to": from, "text": "me", "reply_to": id}));
+    let answered = ask.line();
+    assert_eq!(answered["answers"].as_array().map(Vec::len), Some(1));
+    assert_eq!(answered["answers"][0]["text"], "me", "{answered}");
+}
