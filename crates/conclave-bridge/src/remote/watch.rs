@@ -37,7 +37,7 @@ pub(super) async fn keep_marks(client: Client, mut marks: mpsc::Receiver<Mark>) 
         }
         let count = made.len();
         if count > 0
-            && let Err(error) = client.mark_many(made).await
+            && let Err(error) = client.mark(made).await
         {
             tracing::warn!(%error, count, "shown marks were lost: the messages may come again");
         }

@@ -25,38 +25,15 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn mark_shown(&self, log: LogId, id: MsgId) -> Result<(), ClientError> {
-        self.mark(log, id, Some(Fate::InContext)).await
+        self.mark(vec![(log, id, Some(Fate::InContext))]).await
     }
 
-    /// Notes that the agent does not get a message, for its human muted the sender or the place; its
-    /// sender is told, if it asked.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn mark_blocked(&self, log: LogId, id: MsgId) -> Result<(), ClientError> {
-        self.mark(log, id, Some(Fate::Blocked)).await
-    }
-
-    /// Notes that a message is not for this agent; nobody is told.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn mark_passed(&self, log: LogId, id: MsgId) -> Result<(), ClientError> {
-        self.mark(log, id, None).await
-    }
-
-    async fn mark(&self, log: LogId, id: MsgId, fate: Option<Fate>) -> Result<(), ClientError> {
-        self.mark_many(vec![(log, id, fate)]).await
-    }
-
-    /// Notes what became of many messages here, all at once: shown, blocked, or without a fate passed by.
+    /// Notes what became of messages here, all at once: shown, blocked (its human muted the sender or the
+    /// place), or without a fate passed by. Senders of the first two are told, if they asked.
     ///
     /// # Errors
     /// [`ClientError`]; then none is noted.
-    pub async fn mark_many(
-        &self,
-        marks: Vec<(LogId, MsgId, Option<Fate>)>,
-    ) -> Result<(), ClientError> {
+    pub async fn mark(&self, marks: Vec<(LogId, MsgId, Option<Fate>)>) -> Result<(), ClientError> {
         let handle = self.info.handle.clone();
         let now = crate::link::wall();
         if self.replica().mark(handle, marks, now).await? {

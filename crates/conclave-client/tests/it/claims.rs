@@ -1,18 +1,16 @@
 //! Claims: the rules by table, and leases between real sessions of a real server.
 
+use crate::pair::{ten, two};
 use crate::talk::SOON;
-use crate::talk::{Machine, World, name};
+use crate::talk::{World, name};
 use conclave_client::claim::resource::{remote_name, tidy_path};
 use conclave_client::claim::rule::{Bid, CLAIMS_MAX, ClaimValue, count, in_the_way, succeed};
 use conclave_client::claim::{BadResource, Resource, Standing, glob};
 use conclave_client::client::claim::Whose;
-use conclave_client::client::{Client, NewChannel, Signer};
-use conclave_client::event::Event;
 use conclave_client::item::{Claim, ClaimError};
-use conclave_proto::channel_log::{RemoveKind, Role, Visibility};
-use conclave_proto::id::{ChannelId, UserId};
+use conclave_proto::channel_log::RemoveKind;
+use conclave_proto::id::UserId;
 use conclave_proto::time::UnixMs;
-use tokio::sync::mpsc;
 
 const ADA: UserId = UserId::new([1; 32]);
 const BOB: UserId = UserId::new([2; 32]);
@@ -317,23 +315,6 @@ fn a_resource_has_one_form_and_stays_inside_its_repository() {
     assert!(!one.overlaps(&Resource::parse("src").unwrap()));
 }
 
-type Side = (Machine, Client, mpsc::Receiver<Event>);
-
-/// Ada and bob in a sealed channel, and each one's session.
-pub(crate) async fn two(world: &World) -> (Side, Side, ChannelId) {
-    let (ada, bob) = (Machine::new(), Machine::new());
-    drop(ada.register(world, "ada").await);
-    drop(bob.register(world, "bob").await);
-    let (a, a_events) = ada.session("api", 1).await;
-    let (b, b_events) = bob.session("web", 2).await;
-    let ops = NewChannel::new(name("ops"), Visibility::Private);
-    let ops = *a.create_channel(ops).await.unwrap().id();
-    a.add_member(ops, &name("bob"), Role::Member, Signer::Machine)
-        .await
-        .unwrap();
-    ((ada, a, a_events), (bob, b, b_events), ops)
-}
-
 fn holder(result: Result<Claim, ClaimError>) -> String {
     match result {
         Err(ClaimError::Held(claim)) => claim.holder.to_string(),
@@ -478,12 +459,7 @@ async fn of_fifty_claimants_at_once_exactly_one_wins_and_the_others_name_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_fifty_claims_on_one_name_exactly_one_session_wins() {
     let world = World::start().await;
-    let ((ada, a, _), (bob, b, _), ops) = two(&world).await;
-    let mut clients = vec![a, b];
-    for n in 0..8_u8 {
-        let machine = if n % 2 == 0 { &ada } else { &bob };
-        clients.push(machine.session(&format!("s{n}"), 20 + n).await.0);
-    }
+    let (clients, ops, _machines) = ten(&world).await;
     let mut tries = tokio::task::JoinSet::new();
     for n in 0..50_usize {
         let client = clients[n % clients.len()].clone();

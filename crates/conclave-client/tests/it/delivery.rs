@@ -109,7 +109,9 @@ async fn what_is_muted_does_not_make_its_sender_be_answered_each_time() {
         ids.push(team.whisper("bob/box/web", text).await);
         let (_, b, events) = &mut team.others[0];
         let came = heard(events).await;
-        b.mark_blocked(came.log, came.id).await.unwrap();
+        b.mark(vec![(came.log, came.id, Some(Fate::Blocked))])
+            .await
+            .unwrap();
         team.reaches(ids[0], "bob/box/web", Step::Blocked).await;
     }
     // The next that it has is told at once, and with it what was held back.
@@ -297,8 +299,11 @@ async fn what_is_muted_is_blocked_and_what_is_for_others_says_nothing() {
     for _ in 0..2 {
         let came = heard(events).await;
         match came.id == muted {
-            true => b.mark_blocked(came.log, came.id).await.unwrap(),
-            false => b.mark_passed(came.log, came.id).await.unwrap(),
+            true => b
+                .mark(vec![(came.log, came.id, Some(Fate::Blocked))])
+                .await
+                .unwrap(),
+            false => b.mark(vec![(came.log, came.id, None)]).await.unwrap(),
         }
     }
     assert_eq!(b.unshown(10).await.unwrap(), []);
@@ -493,7 +498,9 @@ async fn what_is_muted_in_one_log_and_shown_in_another_is_in_context() {
     // Both are owed before either can be told.
     team.world.down().await;
     b.mark_shown(logs[1], id).await.unwrap();
-    b.mark_blocked(logs[0], id).await.unwrap();
+    b.mark(vec![(logs[0], id, Some(Fate::Blocked))])
+        .await
+        .unwrap();
     team.world.up().await;
     team.reaches(id, "bob/box/web", Step::InContext).await;
 }
@@ -509,7 +516,7 @@ async fn many_marks_are_made_at_once_each_with_its_fate() {
         let came = heard(&mut team.others[0].2).await;
         marks.push((came.log, came.id, fate));
     }
-    team.others[0].1.mark_many(marks).await.unwrap();
+    team.others[0].1.mark(marks).await.unwrap();
     for (id, step) in ids.into_iter().zip(steps) {
         team.reaches(id, "bob/box/web", step).await;
     }

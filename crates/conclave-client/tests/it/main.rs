@@ -16,6 +16,7 @@ mod lies;
 mod loss;
 mod memory;
 mod owner;
+mod pair;
 mod peers;
 mod plans;
 mod recovery;

@@ -1,6 +1,6 @@
 //! Memories: found by words and tags, taken back by who may, and poisoned ones are nothing special.
 
-use crate::claims::two;
+use crate::pair::two;
 use crate::talk::{Machine, World, name};
 use conclave_client::ClientError;
 use conclave_client::client::Signer;

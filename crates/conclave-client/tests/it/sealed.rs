@@ -1,5 +1,6 @@
 //! End-to-end encryption between real clients of a real server: what members read, and nobody else.
 
+use crate::pair::two;
 use crate::scene::{heard, noticed, say, since_join, texts};
 use crate::talk::{Machine, World, name};
 use conclave_client::client::{Client, History as Past, NewChannel, Signer, Target};
@@ -13,29 +14,11 @@ use conclave_proto::channel_log::{Mode, RemoveKind, Role, Visibility};
 use conclave_proto::entry::EntryBody;
 use conclave_proto::frame::op::Wrap;
 use conclave_proto::frame::reply::EpochWrap;
-use conclave_proto::id::{ChannelId, LogId};
+use conclave_proto::id::LogId;
 use conclave_proto::key::HolderKey;
 use conclave_server::store::sqlite::SqliteStore;
 use conclave_server::store::{Page, PageQuery, Read as _, Select};
 use tokio::sync::mpsc;
-
-/// A machine with a live session and its events.
-type Side = (Machine, Client, mpsc::Receiver<Event>);
-
-/// Returns ada, who made the sealed channel `ops`, and bob, whom she added to it.
-async fn both_in_ops(world: &World) -> (Side, Side, ChannelId) {
-    let (ada, bob) = (Machine::new(), Machine::new());
-    drop(ada.register(world, "ada").await);
-    drop(bob.register(world, "bob").await);
-    let (a, a_events) = ada.session("api", 1).await;
-    let (b, b_events) = bob.session("web", 2).await;
-    let ops = NewChannel::new(name("ops"), Visibility::Private);
-    let ops = *a.create_channel(ops).await.unwrap().id();
-    a.add_member(ops, &name("bob"), Role::Member, Signer::Machine)
-        .await
-        .unwrap();
-    ((ada, a, a_events), (bob, b, b_events), ops)
-}
 
 #[tokio::test]
 async fn a_private_channel_is_sealed_and_a_joiner_by_link_needs_nobody_online() {
@@ -254,7 +237,7 @@ async fn a_stale_link_leaves_keys_pending_until_a_holder_comes_and_nothing_is_lo
 #[tokio::test]
 async fn whispers_are_sealed_and_both_sides_keep_them() {
     let world = World::start().await;
-    let ((_ada, a, mut a_events), (_bob, b, mut b_events), _ops) = both_in_ops(&world).await;
+    let ((_ada, a, mut a_events), (_bob, b, mut b_events), _ops) = two(&world).await;
     a.follow_mailbox().await.unwrap();
     b.follow_mailbox().await.unwrap();
     let (to_a, to_b) = (
@@ -285,7 +268,7 @@ async fn whispers_are_sealed_and_both_sides_keep_them() {
 #[tokio::test]
 async fn a_sealed_channel_is_renamed_out_of_the_servers_sight() {
     let world = World::start().await;
-    let ((_ada, a, _a_events), (_bob, b, _b_events), ops) = both_in_ops(&world).await;
+    let ((_ada, a, _a_events), (_bob, b, _b_events), ops) = two(&world).await;
     assert_eq!(b.resolve("ops").await.unwrap().channel, ops);
     a.rename(ops, Some(name("war-room")), Some("what now".into()))
         .await
@@ -307,7 +290,7 @@ async fn a_sealed_channel_is_renamed_out_of_the_servers_sight() {
 #[tokio::test]
 async fn fifty_rotations_at_once_have_one_winner_each_and_everybody_reads() {
     let world = World::start().await;
-    let ((_ada, a, mut a_events), (_bob, b, mut b_events), ops) = both_in_ops(&world).await;
+    let ((_ada, a, mut a_events), (_bob, b, mut b_events), ops) = two(&world).await;
     a.follow(ops).await.unwrap();
     b.follow(ops).await.unwrap();
     let rounds = 25;

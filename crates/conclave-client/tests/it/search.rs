@@ -1,6 +1,6 @@
 //! Searching what was said: here after the past was brought here, once, and only what is one's own.
 
-use crate::claims::two;
+use crate::pair::two;
 use crate::scene::{CHANNEL, Scene, gap, say, says, texts};
 use crate::talk::World;
 use conclave_client::client::Target;

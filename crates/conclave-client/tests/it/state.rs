@@ -1,6 +1,6 @@
 //! State items between real sessions: compare and set, what is refused, who may write.
 
-use crate::claims::two;
+use crate::pair::{beside, ten, two};
 use crate::scene::since_join;
 use crate::talk::SOON;
 use crate::talk::{Machine, World, name};
@@ -128,12 +128,7 @@ async fn what_is_no_key_or_value_is_refused_with_its_bound() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_fifty_writers_of_one_version_exactly_one_wins() {
     let world = World::start().await;
-    let ((ada, a, _), (bob, b, _), ops) = two(&world).await;
-    let mut clients = vec![a, b];
-    for n in 0..8_u8 {
-        let machine = if n % 2 == 0 { &ada } else { &bob };
-        clients.push(machine.session(&format!("s{n}"), 20 + n).await.0);
-    }
+    let (clients, ops, _machines) = ten(&world).await;
     let first = clients[0]
         .set_state(ops, "leader", Some("0"), Some(0))
         .await;
@@ -239,12 +234,7 @@ async fn the_server_sees_neither_keys_nor_values_of_a_sealed_channel() {
 #[tokio::test]
 async fn who_may_not_read_the_past_still_reads_what_is_current_after_it_joined() {
     let world = World::start().await;
-    let (ada, bob) = (Machine::new(), Machine::new());
-    drop(ada.register(&world, "ada").await);
-    drop(bob.register(&world, "bob").await);
-    let (a, _a) = ada.session("api", 1).await;
-    let (b, _b) = bob.session("web", 2).await;
-    let ops = *a.create_channel(since_join("ops")).await.unwrap().id();
+    let ((_ada, a, _a), (_bob, b, _b), ops) = beside(&world, since_join("ops")).await;
     a.set_state(ops, "old", Some("1"), None).await.unwrap();
     a.add_member(ops, &name("bob"), Role::Member, Signer::Machine)
         .await

@@ -1,8 +1,8 @@
 //! Who holds a claim, whichever of its entries came first, and what cannot be read stands there.
 
-use crate::claims::two;
+use crate::pair::{beside, two};
 use crate::scene::{CHANNEL, LOG, Scene, adds, gap, head, page, says, session, since_join};
-use crate::talk::{Machine, World, name};
+use crate::talk::{World, name};
 use conclave_client::ClientError;
 use conclave_client::client::{Client, Signer};
 use conclave_client::item::{ClaimError, Recall};
@@ -271,12 +271,7 @@ async fn a_state_item_is_written_over_what_cannot_be_read() {
 #[tokio::test]
 async fn what_was_claimed_before_one_came_and_is_not_shown_may_be_held() {
     let world = World::start().await;
-    let (ada, bob) = (Machine::new(), Machine::new());
-    drop(ada.register(&world, "ada").await);
-    drop(bob.register(&world, "bob").await);
-    let (a, _a) = ada.session("api", 1).await;
-    let (b, _b) = bob.session("web", 2).await;
-    let ops = *a.create_channel(since_join("ops")).await.unwrap().id();
+    let ((_ada, a, _a), (_bob, b, _b), ops) = beside(&world, since_join("ops")).await;
     a.claim(ops, "db", HOUR, None).await.unwrap();
     a.add_member(ops, &name("bob"), Role::Member, Signer::Machine)
         .await
