@@ -1,7 +1,7 @@
 //! Who learns how far readers are, and that what is told is what they confirmed.
 
 use crate::rig::{self, open_config, serve};
-use crate::room::{LOG, NOWHERE, ROOM, Scene};
+use crate::room::{LOG, NOWHERE, ROOM, Scene, square};
 use crate::world::{Peer, Person, World, name, settings};
 use conclave_proto::body::Head;
 use conclave_proto::channel_log::{CtlBody, RemoveKind, Visibility};
@@ -345,12 +345,7 @@ async fn a_server_with_a_retention_of_a_second_lets_whispers_go_by_itself() {
 #[tokio::test]
 async fn a_confirmed_whisper_is_seen_by_its_sender_over_real_sockets() {
     let site = serve(open_config()).await;
-    let (ana, bob) = (rig::Person::new("ana", 1), rig::Person::new("bob", 2));
-    let mut at = site.register(&ana, Encoding::Cbor).await;
-    let mut bt = site.register(&bob, Encoding::Json).await;
-    let rec = at.create(&ana, ROOM, "square").await;
-    let hash = conclave_proto::record::Record::parse(&rec).unwrap().hash();
-    bt.join(&bob, ROOM, Head { n: 0, hash }).await;
+    let ((ana, mut at), (_, mut bt)) = square(&site).await;
     bt.subscribe(ROOM, 0).await;
     assert_eq!(at.say(&ana, ROOM, 1, "hello").await.seq, 3);
     let cursors = vec![Cursor { log: LOG, seq: 3 }];

@@ -1,12 +1,12 @@
 //! What sessions say of themselves: who may, who sees it, for how long, and what it may cost.
 
 use crate::rig::{self, open_config, serve};
-use crate::room::{LOG, NOWHERE, ROOM, Scene};
+use crate::room::{LOG, NOWHERE, ROOM, Scene, square};
 use crate::rules::{act, administered};
 use crate::sealed;
 use crate::world::{Peer, Person, World, code, settings};
 use conclave_proto::admin::AdminBody;
-use conclave_proto::body::{Body, Head};
+use conclave_proto::body::Body;
 use conclave_proto::channel_log::{CtlBody, History, RemoveKind, Role, Visibility};
 use conclave_proto::codec::Encoding;
 use conclave_proto::entry::{Envelope, Header, Route, Suite};
@@ -439,12 +439,7 @@ fn who_says_that_there_are_more_than_a_frame_holds_and_names_the_live_ones_first
 #[tokio::test]
 async fn a_profile_crosses_real_sockets_and_outlives_a_reconnect() {
     let site = serve(open_config()).await;
-    let (ana, bob) = (rig::Person::new("ana", 1), rig::Person::new("bob", 2));
-    let mut at = site.register(&ana, Encoding::Cbor).await;
-    let mut bt = site.register(&bob, Encoding::Json).await;
-    let rec = at.create(&ana, ROOM, "square").await;
-    let hash = conclave_proto::record::Record::parse(&rec).unwrap().hash();
-    bt.join(&bob, ROOM, Head { n: 0, hash }).await;
+    let ((_, mut at), (bob, mut bt)) = square(&site).await;
     let op = |raw: &rig::Raw, person: &rig::Person, text: &str| {
         let Op::Append(append) = raw.message(person, ROOM, 1, text) else {
             panic!("no append");

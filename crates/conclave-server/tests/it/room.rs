@@ -1,9 +1,12 @@
 //! A private room of two, as several tests need it.
 
+use crate::rig::{self, Raw, Site};
 use crate::world::{Peer, Person, World};
 use conclave_proto::body::Head;
 use conclave_proto::channel_log::Visibility;
+use conclave_proto::codec::Encoding;
 use conclave_proto::id::{ChannelId, LogId};
+use conclave_proto::record::Record;
 
 pub(crate) const ROOM: ChannelId = ChannelId::new([5; 16]);
 pub(crate) const NOWHERE: ChannelId = ChannelId::new([6; 16]);
@@ -35,4 +38,15 @@ impl Scene {
             head,
         }
     }
+}
+
+/// Ana made a public room that Bob has joined, over real sockets and in both encodings.
+pub(crate) async fn square(site: &Site) -> ((rig::Person, Raw), (rig::Person, Raw)) {
+    let (ana, bob) = (rig::Person::new("ana", 1), rig::Person::new("bob", 2));
+    let mut at = site.register(&ana, Encoding::Cbor).await;
+    let mut bt = site.register(&bob, Encoding::Json).await;
+    let rec = at.create(&ana, ROOM, "square").await;
+    let hash = Record::parse(&rec).unwrap().hash();
+    bt.join(&bob, ROOM, Head { n: 0, hash }).await;
+    ((ana, at), (bob, bt))
 }
