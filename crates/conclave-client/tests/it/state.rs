@@ -244,3 +244,18 @@ async fn who_may_not_read_the_past_still_reads_what_is_current_after_it_joined()
     let keys: Vec<_> = seen.iter().map(|item| item.key.as_str()).collect();
     assert_eq!(keys, ["new"]);
 }
+
+/// What is current comes first and the past when it is searched: it does not bring old values back.
+#[tokio::test]
+async fn reading_the_past_later_does_not_bring_an_older_value_back() {
+    let world = World::start().await;
+    let ((_ada, a, _), (_bob, b, _), ops) = two(&world).await;
+    for value in ["1", "2"] {
+        a.set_state(ops, "k", Some(value), None).await.unwrap();
+    }
+    let value = async || b.state(ops, "k").await.unwrap().unwrap().value;
+    assert_eq!(value().await.as_deref(), Some("2"));
+    let found = b.search_history(Some(ops), "anything", 1).await.unwrap();
+    assert!(found.complete, "the whole past was read");
+    assert_eq!(value().await.as_deref(), Some("2"));
+}
