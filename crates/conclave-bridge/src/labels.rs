@@ -67,6 +67,7 @@ impl Labels {
             groups: self.groups.get(channel).cloned().unwrap_or_default(),
             status: self.status,
             summary: self.summary.clone(),
+            wake: None,
         }
     }
 

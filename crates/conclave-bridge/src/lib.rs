@@ -3,12 +3,15 @@
 //! The rules are pure: [`policy`] and [`trust`] (how far a message may carry), [`render`] (how it is
 //! shown), [`guard`] (what loops may cost), [`state`] (what is unread and what wakes). [`session`] drives
 //! them, [`mcp`] speaks to the host, [`tool`] is the table of tools, [`fabric`] is what a session needs of
-//! a server, [`remote`] has it from the client, [`open`] opens the servers. stdout belongs to MCP:
+//! a server, [`remote`] has it from the client, [`open`] opens the servers. [`control`] is the session's own
+//! socket, [`journal`] what a human can read later. stdout belongs to MCP:
 //! nothing here prints.
 
+pub mod control;
 pub mod fabric;
 pub mod files;
 pub mod guard;
+pub mod journal;
 pub mod labels;
 pub mod mcp;
 pub mod open;

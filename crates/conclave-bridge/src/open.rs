@@ -48,6 +48,7 @@ impl BridgeConfig {
         Setup {
             channel: self.channels.first().cloned(),
             sets: self.sets,
+            home: Some(self.home.clone()),
         }
     }
 

@@ -6,6 +6,7 @@
 use conclave_proto::codec;
 use conclave_proto::id::{Blob, ChannelId, ServerId, UserId};
 use conclave_proto::key::{OwnerKey, Secret, label};
+use conclave_proto::name::SessionPath;
 use conclave_proto::record::Record;
 use conclave_proto::time::UnixMs;
 use serde::{Deserialize, Serialize};
@@ -120,6 +121,22 @@ pub struct Policy {
     pub act: BTreeSet<Grant>,
     /// Users whose safety number a human compared.
     pub verified: BTreeSet<UserId>,
+    /// Users whose owner key may approve tool calls of sessions here (SECURITY B.5).
+    pub approvers: BTreeSet<UserId>,
+    /// Sessions whose agents may approve some tool calls, too (DECISIONS 31).
+    pub agents: BTreeMap<SessionPath, BTreeSet<String>>,
+    /// When nothing wakes an agent.
+    pub quiet: Option<Quiet>,
+}
+
+/// Hours in which nothing wakes an agent, by this machine's clock: from a minute of the day until another one,
+/// over midnight if that is earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quiet {
+    /// The first minute, below 1,440.
+    pub from: u16,
+    /// The first minute that is not quiet any more, below 1,440.
+    pub until: u16,
 }
 
 /// Why a policy file does not count.
@@ -159,6 +176,9 @@ impl Policy {
             levels: BTreeMap::new(),
             act: BTreeSet::new(),
             verified: BTreeSet::new(),
+            approvers: BTreeSet::new(),
+            agents: BTreeMap::new(),
+            quiet: None,
         }
     }
 
@@ -197,6 +217,11 @@ impl Policy {
                 .map(|grant| (grant.user, grant.scope.wire()))
                 .collect(),
             self.verified.iter().copied().collect(),
+            self.approvers.iter().copied().collect(),
+            (self.agents.iter())
+                .map(|(path, tools)| (path.to_string(), tools.iter().cloned().collect()))
+                .collect(),
+            self.quiet,
         );
         let body = codec::to_cbor(&body).map_err(|_| BadPolicy::Malformed)?;
         Ok(Record::sign(label::POLICY, &body, owner))
@@ -215,7 +240,19 @@ impl Policy {
             return Err(BadPolicy::Unsigned);
         }
         let body: PolicyBody = codec::from_cbor(record.body()).map_err(|_| BadPolicy::Malformed)?;
-        let PolicyBody(VERSION, kind, for_server, at, levels, act, verified) = body else {
+        let PolicyBody(
+            VERSION,
+            kind,
+            for_server,
+            at,
+            levels,
+            act,
+            verified,
+            approvers,
+            agents,
+            quiet,
+        ) = body
+        else {
             return Err(BadPolicy::Malformed);
         };
         if kind != TYPE {
@@ -247,6 +284,13 @@ impl Policy {
                 .collect::<Option<_>>()
                 .ok_or(BadPolicy::Malformed)?,
             verified: verified.into_iter().collect(),
+            approvers: approvers.into_iter().collect(),
+            agents: agents
+                .into_iter()
+                .map(|(path, tools)| Some((path.parse().ok()?, tools.into_iter().collect())))
+                .collect::<Option<_>>()
+                .ok_or(BadPolicy::Malformed)?,
+            quiet: quiet.filter(|quiet| quiet.from < 1_440 && quiet.until < 1_440),
         })
     }
 }
@@ -267,6 +311,9 @@ struct PolicyBody(
     Vec<(WireScope, u8)>,
     Vec<(UserId, WireScope)>,
     Vec<UserId>,
+    #[serde(default)] Vec<UserId>,
+    #[serde(default)] Vec<(String, Vec<String>)>,
+    #[serde(default)] Option<Quiet>,
 );
 
 impl Scope {

@@ -5,6 +5,7 @@
 
 mod ask;
 mod changes;
+mod control;
 mod early;
 pub(crate) mod find;
 mod lapsed;
@@ -16,6 +17,7 @@ use early::Early;
 pub(crate) use find::exact_name;
 use lapsed::Lapsed;
 
+use crate::control::seat::Seat;
 use crate::fabric::{Event, Fabric, Later, ServerView};
 use crate::mcp::{Command, Host, Push};
 use crate::policy::Levels;
@@ -29,6 +31,7 @@ use conclave_proto::profile::Status;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, Now, UnixMs};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
@@ -61,6 +64,8 @@ pub struct Setup {
     pub channel: Option<Name>,
     /// The toolsets.
     pub sets: Sets,
+    /// The state directory, where the session has a socket of its own; none: it has none.
+    pub home: Option<PathBuf>,
 }
 
 /// Runs a session until the host goes.
@@ -85,7 +90,9 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
         reminders: 0,
         lapsed: Lapsed::default(),
         changes: Changes::default(),
+        seat: None,
     };
+    let mut calls = session.take_seat(setup.home.as_deref());
     let (mut commands, closed) = (host.commands, host.closed);
     loop {
         let deadline = session.state.next_timeout();
@@ -103,6 +110,7 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
                     session.done(done);
                 }
             }
+            Some(call) = calls.recv() => session.controlled(call),
             Some((home, event)) = events.recv(), if session.takes_events() => {
                 session.told(home, event);
             }
@@ -147,6 +155,8 @@ pub struct Session {
     reminders: u8,
     pub(crate) lapsed: Lapsed,
     pub(crate) changes: Changes,
+    /// The session's own socket.
+    seat: Option<Seat>,
 }
 
 enum Opening {

@@ -197,7 +197,12 @@ pub(crate) mod word {
             }
         )*};
     }
-    word!(super::Priority, super::Fate, crate::profile::Status);
+    word!(
+        super::Priority,
+        super::Fate,
+        crate::profile::Status,
+        crate::profile::WakePath
+    );
 
     #[expect(clippy::ref_option, reason = "serde hands the field over like this")]
     pub(crate) fn serialize<T: Word, S: Serializer>(

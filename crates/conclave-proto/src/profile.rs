@@ -7,6 +7,7 @@
 use crate::body::word;
 use crate::canonical::words;
 use crate::name::{BadName, Name};
+use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -149,6 +150,34 @@ words! {
     }
 }
 
+words! {
+    /// By which way a message reaches an agent.
+    pub enum WakePath {
+        /// A call of `wait_for_messages` that was waiting.
+        Wait = "wait",
+        /// The host's channel: the message itself.
+        Channel = "channel",
+        /// The plugin's monitor: a line that says that there is something.
+        Monitor = "monitor",
+        /// A hook at a boundary of the turn: the message itself.
+        Hook = "hook",
+        /// The host's own inbox: a line that says that there is something.
+        Inbox = "inbox",
+        /// A hook that waits in the background: a line that says that there is something.
+        Rewake = "rewake",
+    }
+}
+
+/// That a session's agent was woken: by which way, and when the evidence came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wake {
+    /// By which way; a word of a newer version is taken as none.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "word")]
+    pub path: Option<WakePath>,
+    /// When, by the session's clock.
+    pub at: UnixMs,
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
@@ -164,6 +193,9 @@ pub struct Profile {
     /// What it works on, in words of its own, at most [`SUMMARY_BYTES_MAX`] bytes. Peer text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// When and how its agent was last woken for certain, by its own account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake: Option<Wake>,
 }
 
 impl Profile {

@@ -22,6 +22,7 @@ fn profile(summary: &str, groups: &[&str]) -> Profile {
         groups: groups.iter().map(|group| group.parse().unwrap()).collect(),
         status: Some(Status::Working),
         summary: Some(summary.into()),
+        wake: None,
     }
 }
 

@@ -168,6 +168,7 @@ fn the_largest_profile_fits_its_bound_when_it_is_sealed() {
         groups: vec![label; GROUPS_MAX],
         status: Some(Status::Working),
         summary: Some("s".repeat(SUMMARY_BYTES_MAX)),
+        wake: None,
     };
     let head = Some(Head {
         n: u64::MAX,
