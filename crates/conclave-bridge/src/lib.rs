@@ -4,7 +4,7 @@
 //! shown), [`guard`] (what loops may cost), [`state`] (what is unread and what wakes). [`session`] drives
 //! them, [`mcp`] speaks to the host, [`tool`] is the table of tools, [`fabric`] is what a session needs of
 //! a server, [`remote`] has it from the client, [`open`] opens the servers. [`control`] is the session's own
-//! socket, [`journal`] what a human can read later. stdout belongs to MCP:
+//! socket, [`journal`] what a human can read later, [`launched`] what a launcher said who it is. stdout belongs to MCP:
 //! nothing here prints.
 
 pub mod control;
@@ -13,6 +13,7 @@ pub mod files;
 pub mod guard;
 pub mod journal;
 pub mod labels;
+pub mod launched;
 pub mod mcp;
 pub mod open;
 pub mod policy;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Where the claims on handles are, in a server's directory.
-const SESSIONS: &str = "sessions";
+pub const SESSIONS: &str = "sessions";
 
 /// What a bridge is started with.
 #[derive(Clone, Debug)]

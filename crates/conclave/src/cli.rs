@@ -24,6 +24,7 @@ mod item;
 mod join;
 mod key;
 mod kick;
+mod launch;
 mod leave;
 mod list;
 mod machine;
@@ -90,6 +91,8 @@ enum Command {
     Up(up::Args),
     /// Run a server
     Serve(serve::Args),
+    /// Start an agent as a session: asks who it is to be, and becomes it
+    Launch(Box<launch::Args>),
     /// Run the MCP server of one agent session, on standard input and output
     #[command(visible_alias = "mcp")]
     Bridge(bridge::Args),
@@ -265,6 +268,7 @@ fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
     match command {
         Command::Up(args) => block_on_many(up::run(cx, args)),
         Command::Serve(args) => block_on_many(serve::run(cx, args)),
+        Command::Launch(args) => launch::run(cx, *args),
         Command::Bridge(args) => block_on_stdio(bridge::run(cx, args)),
         Command::Key(args) => key::run(cx, &args),
         Command::Verify(args) => block_on(verify::run(cx, args)),
@@ -311,7 +315,7 @@ fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
 }
 
 /// One thread is enough for a command that talks to one server.
-fn block_on(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

@@ -4,6 +4,7 @@ use super::Context;
 use super::open::{self, AGENT};
 use crate::error::{CliError, chain};
 use conclave_bridge::BridgeConfig;
+use conclave_bridge::launched::{self, Launch};
 use conclave_bridge::remote::Given;
 use conclave_bridge::tool::Sets;
 use conclave_proto::name::Name;
@@ -35,19 +36,29 @@ pub(crate) struct Args {
 
 /// Runs one session until its host goes.
 pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
+    let home = cx.config_dir()?;
+    // Held as long as the session lives.
+    let taken = launched::take(&home);
+    let launch = taken
+        .as_ref()
+        .map_or_else(Launch::default, |taken| taken.launch.clone());
     let given = args.handle.as_deref().map(Name::claim).transpose()?;
+    let given = given.or(launch.name);
     let name = |text: &String| Name::new(text.trim_start_matches('#'));
     let channels = args
         .channel
         .iter()
         .map(name)
         .collect::<Result<Vec<_>, _>>()?;
+    let channels = either(channels, launch.channels);
     let role = args.role.as_deref().map(Name::new).transpose()?;
+    let role = role.or(launch.role);
     let label = |text: &String| text.parse::<Label>();
     let groups = args.groups.iter().map(label).collect::<Result<Vec<_>, _>>();
     let groups = groups.map_err(|e| CliError::usage(e.to_string()))?;
+    let groups = either(groups, launch.groups);
     let config = BridgeConfig {
-        home: cx.config_dir()?,
+        home,
         servers: args.server,
         pinned: given.is_some(),
         handle: given.unwrap_or_else(open::handle_here),
@@ -58,4 +69,12 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
     };
     let ended = conclave_bridge::run(config).await;
     ended.map_err(|e| CliError::local(chain(&e)))
+}
+
+/// Returns what was given here, else what a launcher gave.
+fn either<T>(here: Vec<T>, launched: Vec<T>) -> Vec<T> {
+    match here.is_empty() {
+        true => launched,
+        false => here,
+    }
 }

@@ -10,7 +10,7 @@ use crate::output;
 use crate::prompt;
 use conclave_client::client::Channel;
 use conclave_client::home::Profile;
-use conclave_client::onboard;
+use conclave_client::onboard::{self, Welcome};
 use conclave_proto::invite::{BadLink, Link, LinkKind};
 use conclave_proto::name::Name;
 use serde_json::{Value, json};
@@ -33,6 +33,33 @@ pub(crate) struct Args {
     owner: OwnerArgs,
 }
 
+/// Follows an invite link that another command was given, and says on standard error where one is now.
+pub(super) async fn follow(cx: &Context, link: &str, owner: OwnerArgs) -> Result<(), CliError> {
+    let args = Args {
+        what: None,
+        user: None,
+        machine: None,
+        target: Target::default(),
+        owner,
+    };
+    let link = read(link)?;
+    if let LinkKind::Machine(..) = link.kind {
+        return Err(
+            CliError::usage("this link enrols a machine").hint("run `conclave join` with it first")
+        );
+    }
+    let welcome = redeemed(cx, &args, &link).await?;
+    cx.out
+        .talk(words(Some(&welcome.profile), welcome.channel.as_ref()));
+    Ok(())
+}
+
+fn read(link: &str) -> Result<Link, CliError> {
+    link.parse().map_err(|e: BadLink| {
+        CliError::usage(e.to_string()).hint("copy the whole link, with everything behind the #")
+    })
+}
+
 /// Joins.
 pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
     let link = match args.what.as_deref() {
@@ -48,9 +75,7 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
             prompt::secret(cx.out, "Invite link:")?
         }
     };
-    let link: Link = link.parse().map_err(|e: BadLink| {
-        CliError::usage(e.to_string()).hint("copy the whole link, with everything behind the #")
-    })?;
+    let link = read(&link)?;
     match link.kind {
         LinkKind::Invite(_) | LinkKind::Bootstrap => by_invite(cx, &args, &link).await,
         LinkKind::Machine(..) => as_machine(cx, &args, &link).await,
@@ -69,6 +94,12 @@ async fn by_name(cx: &Context, args: &Args, name: &str) -> Result<(), CliError> 
 }
 
 async fn by_invite(cx: &Context, args: &Args, link: &Link) -> Result<(), CliError> {
+    let welcome = redeemed(cx, args, link).await?;
+    say_joined(cx, Some(&welcome.profile), welcome.channel.as_ref());
+    Ok(())
+}
+
+async fn redeemed(cx: &Context, args: &Args, link: &Link) -> Result<Welcome, CliError> {
     let home = open::home(cx)?;
     let known = onboard::is_known(&home, link)?;
     if !known {
@@ -80,9 +111,7 @@ async fn by_invite(cx: &Context, args: &Args, link: &Link) -> Result<(), CliErro
         newcomer(cx, args.user.as_deref(), args.machine.as_deref())?
     };
     let outcome = onboard::redeem(&home, link, who.user, who.machine, open::AGENT).await;
-    let welcome = owner::received(cx, &args.owner, &home, outcome).await?;
-    say_joined(cx, Some(&welcome.profile), welcome.channel.as_ref());
-    Ok(())
+    owner::received(cx, &args.owner, &home, outcome).await
 }
 
 async fn as_machine(cx: &Context, args: &Args, link: &Link) -> Result<(), CliError> {
@@ -119,6 +148,13 @@ fn joined(server: Option<&Profile>, joined: Option<&Channel>) -> Value {
 
 /// Says where one is now.
 fn say(cx: &Context, server: Option<&Profile>, joined: Option<&Channel>, object: &Value) {
+    cx.out.result(words(server, joined), object);
+    if !cx.out.is_json() && server.is_some() {
+        cx.out.talk(super::up::connect_line());
+    }
+}
+
+fn words(server: Option<&Profile>, joined: Option<&Channel>) -> String {
     let account = server.and_then(|server| server.user.as_ref());
     let mut words = Vec::new();
     if let (Some(server), Some(account)) = (server, account) {
@@ -134,10 +170,7 @@ fn say(cx: &Context, server: Option<&Profile>, joined: Option<&Channel>, object:
         let readers = channel::readers(joined.mode().as_str());
         words.push(format!("joined #{name} ({readers})"));
     }
-    cx.out.result(words.join("; "), object);
-    if !cx.out.is_json() && server.is_some() {
-        cx.out.talk(super::up::connect_line());
-    }
+    words.join("; ")
 }
 
 /// What a new account and its machine are to be called.

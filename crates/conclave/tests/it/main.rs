@@ -10,6 +10,7 @@ mod demo;
 mod groups;
 mod help;
 mod items;
+mod launch;
 mod machines;
 mod members;
 mod offline;
