@@ -78,6 +78,7 @@ pub struct ChannelLog {
     /// The membership changed so that a new epoch must come before the next message.
     stale: bool,
     frozen: bool,
+    confidential: bool,
     closed: bool,
 }
 

@@ -119,6 +119,12 @@ acts! {
             /// Which of both.
             on: bool,
         }
+        /// What is said here is to stay here, or no more: whoever read it asks a human before it says
+        /// anything elsewhere.
+        Confidential = "confidential" {
+            /// Which of both.
+            on: bool,
+        }
         /// What is `null` stays as it was.
         Meta = "meta" {
             /// Who can enter.

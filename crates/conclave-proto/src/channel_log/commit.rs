@@ -58,6 +58,7 @@ impl ChannelLog {
                 self.take_over(place, rec);
             }
             CtlChange::Frozen(on) => self.frozen = *on,
+            CtlChange::Confidential(on) => self.confidential = *on,
             CtlChange::Closed => self.closed = true,
         }
         self.head = Head {

@@ -81,6 +81,7 @@ impl ChannelLog {
             epochs: Vec::new(),
             stale: false,
             frozen: false,
+            confidential: false,
             closed: false,
         })
     }

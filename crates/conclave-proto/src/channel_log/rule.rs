@@ -130,6 +130,15 @@ impl ChannelLog {
                 some_change(self.frozen != *on)?;
                 CtlChange::Frozen(*on)
             }
+            CtlBody::Confidential { on } => {
+                // To let out what was said in confidence widens the circle.
+                match on {
+                    true => drop(actor.at_least(Role::Admin)?),
+                    false => actor.widens(&[])?,
+                }
+                some_change(self.confidential != *on)?;
+                CtlChange::Confidential(*on)
+            }
             CtlBody::Meta { .. } => self.meta(&actor, &rec.body)?,
             CtlBody::Close {} => {
                 actor.at_least(Role::Owner)?;

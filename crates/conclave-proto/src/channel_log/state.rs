@@ -138,6 +138,8 @@ pub enum CtlChange {
     EpochStarted(u32),
     /// Sending stopped or started again.
     Frozen(bool),
+    /// What is said is to stay here, or no more.
+    Confidential(bool),
     /// Visibility, name or topic changed.
     Meta,
     /// The channel is over.

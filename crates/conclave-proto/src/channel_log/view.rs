@@ -176,6 +176,12 @@ impl ChannelLog {
         self.frozen
     }
 
+    /// Returns whether what is said here is to stay here.
+    #[must_use]
+    pub const fn is_confidential(&self) -> bool {
+        self.confidential
+    }
+
     /// Returns whether the channel is over.
     #[must_use]
     pub const fn is_closed(&self) -> bool {

@@ -95,6 +95,7 @@ fn the_role_table_holds_for_every_type_of_record() {
                 Some(Role::Admin),
             ),
             (CtlBody::Freeze { on: true }, Some(Role::Admin)),
+            (CtlBody::Confidential { on: true }, Some(Role::Admin)),
             (meta(None, Some("ops"), Some("all")), Some(Role::Admin)),
             (CtlBody::Close {}, Some(Role::Owner)),
             (
@@ -455,6 +456,33 @@ fn nobody_comes_back_with_an_older_identity() {
 }
 
 #[test]
+fn a_channel_is_confidential_until_an_owner_key_says_otherwise() {
+    let mut world = World::staffed();
+    let say = |world: &mut World, who, with, on| world.say(who, with, CtlBody::Confidential { on });
+    assert_eq!(
+        say(&mut world, "carol", Laptop, true),
+        Err(CtlError::Role(Role::Admin))
+    );
+    assert_eq!(
+        say(&mut world, "bob", Laptop, true),
+        Ok(CtlChange::Confidential(true))
+    );
+    assert!(world.channel.is_confidential());
+    assert_eq!(
+        say(&mut world, "bob", Laptop, true),
+        Err(CtlError::NoChange)
+    );
+    // An agent of an admin has the machine's key, not the owner's.
+    assert_eq!(
+        say(&mut world, "bob", Laptop, false),
+        Err(CtlError::NeedsOwnerKey)
+    );
+    assert!(world.channel.is_confidential());
+    say(&mut world, "bob", Owner, false).unwrap();
+    assert!(!world.channel.is_confidential());
+}
+
+#[test]
 fn frozen_channels_take_admin_records_and_closed_ones_nothing() {
     let mut world = World::new(Visibility::Public, Mode::Signed);
     world
@@ -584,7 +612,7 @@ fn any_body(ids: &[conclave_proto::id::UserId], n: usize, user: usize, word: usi
     let user = ids[user % ids.len()];
     let roles = [Role::Reader, Role::Member, Role::Admin, Role::Owner];
     let kinds = [RemoveKind::Leave, RemoveKind::Kick, RemoveKind::Ban];
-    match n % 7 {
+    match n % 8 {
         0 => CtlBody::Remove {
             user,
             kind: kinds[word % 3],
@@ -598,6 +626,9 @@ fn any_body(ids: &[conclave_proto::id::UserId], n: usize, user: usize, word: usi
             on: word.is_multiple_of(2),
         },
         4 => open_join(),
+        6 => CtlBody::Confidential {
+            on: word.is_multiple_of(2),
+        },
         5 => CtlBody::InviteRevoke {
             invite: InviteId::new([1; 16]),
         },

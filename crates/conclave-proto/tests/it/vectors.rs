@@ -144,6 +144,7 @@ fn control() -> Vec<Value> {
             bundle_box,
         },
         CtlBody::Freeze { on: true },
+        CtlBody::Confidential { on: true },
         CtlBody::Meta {
             visibility: None,
             name: None,

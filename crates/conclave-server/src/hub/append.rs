@@ -350,6 +350,7 @@ impl HubState {
             },
             CtlChange::Unbanned(_) => "unban",
             CtlChange::Frozen(_) => "freeze",
+            CtlChange::Confidential(_) => "confidential",
             CtlChange::Closed => "close",
             CtlChange::RoleChanged { .. } => "role",
             _ => return,
