@@ -16,6 +16,7 @@ pub mod labels;
 pub mod launched;
 pub mod mcp;
 pub mod open;
+pub mod outbound;
 pub mod policy;
 pub mod remote;
 pub mod render;

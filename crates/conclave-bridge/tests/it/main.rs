@@ -12,6 +12,7 @@ mod peers;
 mod policy;
 mod render;
 mod resume;
+mod secret;
 mod session;
 mod state;
 mod town;
