@@ -61,6 +61,8 @@ pub struct ChannelView {
     pub mode: Mode,
     /// The user's role, if a member.
     pub role: Option<Role>,
+    /// Whether what is said there is to stay there.
+    pub confidential: bool,
     /// Whether this session follows it.
     pub followed: bool,
 }

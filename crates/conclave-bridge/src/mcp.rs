@@ -4,7 +4,10 @@
 //! traps it avoids: `server/discover` is refused so that the host opens with `initialize`; pushes start
 //! at `initialized`; one pump task sends notifications one after the other.
 
+mod elicit;
 mod transport;
+
+pub use elicit::{Dialog, Verdict};
 
 use crate::render::Frame;
 use crate::tool::{self, Offer, Reply};
@@ -65,6 +68,8 @@ pub enum Push {
     Event(Frame),
     /// The list of tools changed.
     ToolsChanged,
+    /// A question for the host's human; the pump does not wait for the answer.
+    Ask(Box<Dialog>),
 }
 
 /// How many commands and pushes may wait.
@@ -125,6 +130,11 @@ async fn pump_pushes(
     };
     while let Some(push) = pushes.recv().await {
         let sent = match push {
+            Push::Ask(dialog) => {
+                let peer = peer.clone();
+                tokio::spawn(async move { elicit::put(&peer, *dialog).await });
+                Ok(())
+            }
             Push::ToolsChanged => peer.notify_tool_list_changed().await,
             Push::Event(frame) => {
                 let meta: Map<String, Value> = (frame.attributes.iter())

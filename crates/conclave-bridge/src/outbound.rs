@@ -4,4 +4,6 @@
 //! context came from, [`hold`] keeps what was stopped until a human allowed it, once. No file is read for
 //! sending anywhere in this program, so that there is no path to check.
 
+pub mod flow;
+pub mod hold;
 pub mod secret;

@@ -400,6 +400,7 @@ fn channel_view(info: ChannelInfo) -> Option<ChannelView> {
         visibility: Visibility::from_word(&info.visibility)?,
         mode: Mode::from_word(&info.mode)?,
         role: info.role.as_deref().and_then(Role::from_word),
+        confidential: false,
         followed: false,
     })
 }
@@ -412,6 +413,7 @@ fn known_view(channel: &Channel, me: &conclave_proto::id::UserId) -> ChannelView
         visibility: channel.visibility(),
         mode: channel.mode(),
         role: channel.role(me),
+        confidential: channel.is_confidential(),
         followed: false,
     }
 }

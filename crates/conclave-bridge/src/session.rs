@@ -8,6 +8,7 @@ mod changes;
 mod control;
 mod early;
 pub(crate) mod find;
+mod held;
 mod lapsed;
 mod missed;
 
@@ -15,14 +16,17 @@ use changes::Changes;
 pub(crate) use changes::{WATCHES_MAX, line, sender};
 use early::Early;
 pub(crate) use find::exact_name;
+use held::Again;
 use lapsed::Lapsed;
 
 use crate::control::seat::Seat;
 use crate::fabric::{Event, Fabric, Later, ServerView};
 use crate::mcp::{Command, Host, Push};
+use crate::outbound::hold::{Hold, Holds};
 use crate::policy::Levels;
 use crate::state::{Home, HomeId, Input, Message, Output, State};
 use crate::tool::answer::{Answer, Failure};
+use crate::tool::args::Object;
 use crate::tool::{self, Page, Reply, Sets, Step, Work};
 use conclave_proto::channel_log::Role;
 use conclave_proto::id::MsgId;
@@ -91,6 +95,8 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
         lapsed: Lapsed::default(),
         changes: Changes::default(),
         seat: None,
+        home_dir: setup.home.clone(),
+        holds: Holds::default(),
     };
     let mut calls = session.take_seat(setup.home.as_deref());
     let (mut commands, closed) = (host.commands, host.closed);
@@ -157,6 +163,10 @@ pub struct Session {
     pub(crate) changes: Changes,
     /// The session's own socket.
     seat: Option<Seat>,
+    /// The state directory.
+    home_dir: Option<PathBuf>,
+    /// What waits for a human.
+    holds: Holds,
 }
 
 enum Opening {
@@ -180,6 +190,11 @@ enum Done {
     Call(CancellationToken, oneshot::Sender<Reply>, Finish),
     WaitOver(u64),
     AskOver(MsgId),
+    /// A call was answered.
+    Called,
+    /// A call stopped at something that a human can allow.
+    Held(Box<(Again, Hold, Reply)>),
+    Decided(Box<held::Decided>),
     Missed(HomeId, Result<Vec<Message>, Reject>),
 }
 
@@ -219,19 +234,28 @@ impl Session {
                 if gone.is_cancelled() {
                     return;
                 }
-                let step = match tool::named(&name, self.state.sets()) {
-                    Some(tool) => tool
-                        .check(args)
-                        .and_then(|args| tool.start(self, now, &args)),
-                    None => Err(Failure::new(
-                        "unknown_tool",
-                        "there is no such tool",
-                        "list the tools",
-                    )),
+                let allowed = Vec::new();
+                let call = Again {
+                    name,
+                    args,
+                    gone,
+                    reply,
+                    allowed,
                 };
-                self.go_on(step, gone, reply);
+                self.call(now, call);
             }
         }
+    }
+
+    /// Starts a tool, if nothing in its arguments has to stay here.
+    fn start(&mut self, now: Now, name: &str, args: Object) -> Result<Step, Failure> {
+        let Some(tool) = tool::named(name, self.state.sets()) else {
+            let text = "there is no such tool";
+            return Err(Failure::new("unknown_tool", text, "list the tools"));
+        };
+        self.gate(now, tool.name, &args)?;
+        let args = tool.check(args)?;
+        tool.start(self, now, &args)
     }
 
     /// Takes the next step of a call.
@@ -304,6 +328,12 @@ impl Session {
                 }
             }
             Done::AskOver(id) => self.ask_over(id),
+            Done::Called => {}
+            Done::Held(held) => {
+                let (call, hold, refusal) = *held;
+                self.ask_human(call, hold, refusal);
+            }
+            Done::Decided(decided) => self.decided(*decided),
             Done::Missed(home, missed) => match missed {
                 Ok(messages) => self.missed(now, home, messages),
                 Err(error) => {

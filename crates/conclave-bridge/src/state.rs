@@ -12,6 +12,7 @@ mod unread;
 pub mod urgency;
 
 use crate::guard::{Bucket, Budget, Guard, Recent};
+use crate::outbound::flow::Read;
 use crate::policy::{Level, Scope};
 use crate::render::{Frame, Key, Seed, frame};
 use crate::tool::{Offer, Sets};
@@ -94,6 +95,8 @@ pub struct State {
     /// When something that is held back is due.
     held_until: Option<Mono>,
     announced_until: Mono,
+    /// Where the words in the agent's context came from.
+    read: Read,
     outputs: VecDeque<Output>,
 }
 
@@ -125,6 +128,7 @@ impl State {
             watched: None,
             held_until: None,
             announced_until: now.mono,
+            read: Read::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -217,6 +221,16 @@ impl State {
     pub fn is_dnd(&self) -> bool {
         let mut homes = self.homes.values();
         homes.any(|home| home.status == Some(Status::Dnd))
+    }
+
+    /// Returns what this session read, to decide where it may speak.
+    pub const fn read(&mut self) -> &mut Read {
+        &mut self.read
+    }
+
+    /// Forgets where the agent's words came from: its context was cleared.
+    pub fn flow_cleared(&mut self) {
+        self.read.clear();
     }
 
     /// Returns the guard, to charge a send.
@@ -317,6 +331,7 @@ impl State {
     /// Renders a message: the one way to the agent, live or not.
     pub fn show(&mut self, now: Now, message: &Message, age: Age, offset: usize) -> Frame {
         self.note_thread(message);
+        self.read.note_message(message);
         let age_ms = now.wall.since(message.at);
         let scope = message.place.scope();
         let (tier, level) = match self.homes.get(&message.home) {

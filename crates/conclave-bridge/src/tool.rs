@@ -21,6 +21,7 @@ mod say;
 mod state;
 
 use crate::fabric::Later;
+use crate::outbound::hold::Hold;
 use crate::session::{Finish, Session};
 use answer::{Answer, Failure};
 use args::{Arg, Args, Kind, Object, may, need};
@@ -281,6 +282,8 @@ pub struct Reply {
     pub text: String,
     /// Whether the call failed.
     pub is_error: bool,
+    /// What the call stopped at until a human allows it.
+    pub held: Option<Box<Hold>>,
 }
 
 impl Reply {
@@ -291,10 +294,12 @@ impl Reply {
             Ok(answer) => Self {
                 text: answer.with("unread", unread).to_text(),
                 is_error: false,
+                held: None,
             },
             Err(failure) => Self {
                 text: failure.to_text(unread),
                 is_error: true,
+                held: failure.into_held(),
             },
         }
     }

@@ -231,7 +231,11 @@ impl Site {
                 .map(|channel| known_view(channel, &me))
                 .collect()
         };
+        // The server does not say this: the channel's own records do.
+        let known = self.client.known_channels().await?;
         for channel in &mut channels {
+            let log = known.iter().find(|log| *log.id() == channel.id);
+            channel.confidential = log.is_some_and(|log| log.is_confidential());
             channel.followed = self.client.followed(channel.id).await?;
         }
         Ok(channels)

@@ -42,6 +42,8 @@ impl State {
 
     /// Renders it from a byte offset.
     pub fn show_kept_from(&mut self, now: Now, kept: &Kept, offset: usize) -> Frame {
+        self.read
+            .note(kept.home, &kept.place, &kept.from, kept.sender.own);
         let age_ms = now.wall.since(kept.at);
         let scope = kept.place.scope();
         let (tier, level) = match self.homes.get(&kept.home) {

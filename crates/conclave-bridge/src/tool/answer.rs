@@ -2,6 +2,7 @@
 //! peer text only after it, in frames (DECISIONS 28).
 
 use super::args::Object;
+use crate::outbound::hold::Hold;
 use crate::render::sanitise::sanitise;
 use conclave_proto::reject::{Code, Reject};
 use serde_json::{Value, json};
@@ -67,6 +68,7 @@ pub struct Failure {
     hint: String,
     retry_after_ms: Option<u64>,
     candidates: Vec<String>,
+    held: Option<Box<Hold>>,
 }
 
 impl Failure {
@@ -79,7 +81,27 @@ impl Failure {
             hint: hint.into(),
             retry_after_ms: None,
             candidates: Vec::new(),
+            held: None,
         }
+    }
+
+    /// Says that a human can allow it once.
+    #[must_use]
+    pub fn held(mut self, hold: Hold) -> Self {
+        self.held = Some(Box::new(hold));
+        self
+    }
+
+    /// Returns whether a human can allow it.
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Returns what a human can allow.
+    #[must_use]
+    pub fn into_held(self) -> Option<Box<Hold>> {
+        self.held
     }
 
     /// The host sent arguments that do not fit.

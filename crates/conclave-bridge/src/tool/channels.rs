@@ -133,7 +133,7 @@ fn describe(session: &Session, home: HomeId, channel: &ChannelView, all: &[Chann
         .filter(|other| other.name == channel.name)
         .count()
         > 1;
-    json!({
+    let mut described = json!({
         "channel": if twin { exact_name(channel) } else { channel.name.to_string() },
         "visibility": channel.visibility.as_str(),
         "mode": channel.mode.as_str(),
@@ -141,7 +141,11 @@ fn describe(session: &Session, home: HomeId, channel: &ChannelView, all: &[Chann
         "role": channel.role.map(Role::as_str),
         "level": session.state.level(home, Scope::Channel(channel.id)).as_str(),
         "followed": channel.followed,
-    })
+    });
+    if channel.confidential {
+        described["confidential"] = true.into();
+    }
+    described
 }
 
 fn who(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {

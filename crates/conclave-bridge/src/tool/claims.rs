@@ -2,7 +2,7 @@
 
 use super::answer::{ANSWER_BYTES_MAX, Answer, Failure};
 use super::args::{Arg, Args, Kind, may, need};
-use super::state::writable;
+use super::state::{passable, writable};
 use super::{IN_CHANNEL, Set, Step, Tool};
 use crate::fabric::Bid;
 use crate::render::INLINE_BYTES_MAX;
@@ -67,16 +67,22 @@ fn bid(args: &Args) -> Bid {
     }
 }
 
-fn claim(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
-    let found = writable(session, args)?;
+/// What a claim says to others.
+fn words(args: &Args) -> String {
+    let note = args.text("note").unwrap_or_default();
+    format!("{}: {note}", args.needed("resource"))
+}
+
+fn claim(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
+    let found = passable(session, now, args, &words(args))?;
     let work = session
         .fabric(found.home)?
         .claim(found.channel.id, bid(args));
     Ok(Step::later(work, |_, _, claim| held(&claim)))
 }
 
-fn renew(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
-    let found = writable(session, args)?;
+fn renew(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
+    let found = passable(session, now, args, &words(args))?;
     let work = session
         .fabric(found.home)?
         .renew(found.channel.id, bid(args));

@@ -2,7 +2,7 @@
 
 use super::answer::{ANSWER_BYTES_MAX, Answer, Failure};
 use super::args::{Arg, Args, Kind, may, need};
-use super::state::{writable, wrote};
+use super::state::{passable, writable, wrote};
 use super::{IN_CHANNEL, Set, Step, Tool};
 use crate::fabric::Search;
 use crate::session::{Session, sender};
@@ -82,8 +82,8 @@ fn tags(args: &Args) -> Vec<String> {
     args.texts("tags").into_iter().map(str::to_owned).collect()
 }
 
-fn remember(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
-    let found = writable(session, args)?;
+fn remember(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
+    let found = passable(session, now, args, args.needed("content"))?;
     let text = args.needed("content").to_owned();
     if text.trim().is_empty() || text.len() > BODY_BYTES_MAX {
         return Err(Failure::arguments("`content` must have 1 to 65536 bytes"));

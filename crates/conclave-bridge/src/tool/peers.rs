@@ -8,6 +8,7 @@ use super::say::{Say, say};
 use super::{IN_CHANNEL, Set, Step, Tool};
 use crate::fabric::PeerInfo;
 use crate::labels::Change;
+use crate::outbound::flow::Dest;
 use crate::session::Session;
 use crate::state::{HomeId, Kept, Place};
 use conclave_client::address::Unresolved;
@@ -251,8 +252,13 @@ fn summaries(
     frames
 }
 
-fn set_summary(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
+fn set_summary(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
     let text = args.needed("summary").to_owned();
+    for (home, view) in session.find_homes(args)? {
+        let followed = view.channels.iter().filter(|channel| channel.followed);
+        let to = followed.map(|c| (Dest::Channel(c.id), format!("#{}", c.name)));
+        session.passage(now, home, to.collect(), &text)?;
+    }
     everywhere(session, args, &Change::Summary(Some(text)))?;
     Ok(Step::Done(Answer::ok()))
 }

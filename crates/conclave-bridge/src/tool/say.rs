@@ -104,6 +104,8 @@ pub(super) struct Said {
     pub(super) audience: Audience,
     /// What became of each part, by its name.
     pub(super) parts: Vec<(String, Result<SentState, Reject>)>,
+    /// What the agent is to know of where its words come from.
+    pub(super) note: Option<String>,
 }
 
 /// Checks levels and bounds, charges the guard, and says it.
@@ -121,6 +123,8 @@ pub(super) fn say(session: &mut Session, now: Now, what: Say) -> Result<Later<Sa
             return Err(Failure::level(place, level));
         }
     }
+    let to = session.dests(what.home, &what.parts);
+    let note = session.passage(now, what.home, to, &what.text)?;
     let parent = |id| session.state.thread(id, |thread| what.answers(thread));
     let thread = what.reply_to.and_then(parent);
     // The depth of a parent that this session has not seen is not known: it counts as one.
@@ -164,6 +168,7 @@ pub(super) fn say(session: &mut Session, now: Now, what: Say) -> Result<Later<Sa
             id,
             audience,
             parts,
+            note,
         })
     }))
 }
@@ -205,6 +210,9 @@ impl Said {
             answer = answer
                 .with("note", "keys_pending")
                 .with("hint", Code::KeysPending.hint());
+        }
+        if let Some(note) = self.note {
+            answer = answer.with("flow", note);
         }
         Ok(match self.audience.sessions.len() {
             0 => answer,

@@ -4,6 +4,7 @@ use super::answer::{ANSWER_BYTES_MAX, Answer, Failure};
 use super::args::{Arg, Args, Kind, may, need};
 use super::{IN_CHANNEL, OFFSET, Set, Step, Tool};
 use crate::fabric::Put;
+use crate::outbound::flow::Dest;
 use crate::policy::Scope;
 use crate::session::find::Found;
 use crate::session::{Session, WATCHES_MAX, line};
@@ -78,16 +79,44 @@ pub(super) fn writable(session: &Session, args: &Args) -> Result<Found, Failure>
     }
 }
 
-fn set(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
-    put(session, args, args.json("value"))
+/// Returns the channel that a call writes these words to, if they may go there by what this session read.
+pub(super) fn passable(
+    session: &mut Session,
+    now: Now,
+    args: &Args,
+    text: &str,
+) -> Result<Found, Failure> {
+    let found = writable(session, args)?;
+    let to = (
+        Dest::Channel(found.channel.id),
+        format!("#{}", found.channel.name),
+    );
+    session.passage(now, found.home, vec![to], text)?;
+    Ok(found)
+}
+
+fn set(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
+    let value = args.json("value");
+    let text = format!(
+        "{}: {}",
+        args.needed("key"),
+        value.as_deref().unwrap_or_default()
+    );
+    let found = passable(session, now, args, &text)?;
+    put(session, &found, args, value)
 }
 
 fn delete(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
-    put(session, args, None)
+    let found = writable(session, args)?;
+    put(session, &found, args, None)
 }
 
-fn put(session: &mut Session, args: &Args, value: Option<String>) -> Result<Step, Failure> {
-    let found = writable(session, args)?;
+fn put(
+    session: &Session,
+    found: &Found,
+    args: &Args,
+    value: Option<String>,
+) -> Result<Step, Failure> {
     let put = Put {
         key: args.needed("key").to_owned(),
         value,

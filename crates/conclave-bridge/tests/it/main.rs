@@ -6,6 +6,7 @@ mod ask;
 mod cost;
 mod delivery;
 mod fabric_real;
+mod flow;
 mod host;
 mod items;
 mod peers;

@@ -82,6 +82,21 @@ impl Wire {
         }
     }
 
+    /// Reads up to the answer of a request that takes longer than others.
+    pub(crate) async fn answer_within(&mut self, id: u64, time: Duration) -> Value {
+        let read = async {
+            loop {
+                let mut line = String::new();
+                self.output.read_line(&mut line).await.unwrap();
+                let value: Value = serde_json::from_str(&line).unwrap();
+                if value["id"] == id {
+                    return value;
+                }
+            }
+        };
+        tokio::time::timeout(time, read).await.unwrap()
+    }
+
     /// Calls a tool: the facts of its first line, the text after it, and whether it failed.
     pub(crate) async fn call(&mut self, tool: &str, args: Value) -> (Value, String, bool) {
         let id = self
@@ -107,10 +122,16 @@ impl Wire {
     }
 }
 
+/// A host without dialogs.
 pub(crate) fn initialize() -> Value {
+    initialize_with(json!({"roots": {"listChanged": true}}))
+}
+
+/// A host of these capabilities.
+pub(crate) fn initialize_with(capabilities: Value) -> Value {
     json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
         "protocolVersion": "2025-11-25",
-        "capabilities": {"roots": {"listChanged": true}, "elicitation": {"form": {}, "url": {}}},
+        "capabilities": capabilities,
         "clientInfo": {"name": "claude-code", "title": "Claude Code", "version": "2.1.329"}}})
 }
 

@@ -43,6 +43,7 @@ pub(crate) fn channel(id: ChannelId, name: &str) -> ChannelView {
         visibility: Visibility::Private,
         mode: Mode::Signed,
         role: Some(Role::Member),
+        confidential: false,
         followed: true,
     }
 }
@@ -394,6 +395,11 @@ impl Desk {
         desk.greet().await;
         desk.sender = desk.events.recv().await;
         desk
+    }
+
+    /// Waits until the session has its servers.
+    pub(crate) async fn opened(&mut self) {
+        self.sender = self.events.recv().await;
     }
 
     pub(crate) async fn event(&mut self, event: Event) {
