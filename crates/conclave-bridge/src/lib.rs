@@ -1,7 +1,8 @@
 //! One agent session: an MCP server on stdio over the client.
 //!
 //! The rules are pure: [`policy`] and [`trust`] (how far a message may carry), [`render`] (how it is
-//! shown), [`guard`] (what loops may cost), [`state`] (what is unread and what wakes). [`session`] drives
+//! shown), [`guard`] (what loops may cost), [`state`] (what is unread), [`wake`] (by which way the agent hears
+//! of it). [`session`] drives
 //! them, [`mcp`] speaks to the host, [`tool`] is the table of tools, [`fabric`] is what a session needs of
 //! a server, [`remote`] has it from the client, [`open`] opens the servers. [`control`] is the session's own
 //! socket, [`journal`] what a human can read later, [`launched`] what a launcher said who it is. stdout belongs to MCP:
@@ -24,6 +25,7 @@ pub mod session;
 pub mod state;
 pub mod tool;
 pub mod trust;
+pub mod wake;
 
 pub use open::BridgeConfig;
 use session::{Opener, Setup};

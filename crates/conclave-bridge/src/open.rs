@@ -6,6 +6,7 @@ use crate::remote::{Given, Parts, Remote};
 use crate::session::{Opener, Setup};
 use crate::state::HomeId;
 use crate::tool::Sets;
+use crate::wake::inbox::FromHost;
 use conclave_client::client::{Client, Session};
 use conclave_client::error::ClientError;
 use conclave_client::home::{Home, Profile};
@@ -49,6 +50,7 @@ impl BridgeConfig {
             channel: self.channels.first().cloned(),
             sets: self.sets,
             home: Some(self.home.clone()),
+            from_host: FromHost::of_this_process(),
         }
     }
 

@@ -27,6 +27,7 @@ use conclave_proto::channel_log::{self, Mode, Role, Visibility};
 use conclave_proto::frame::reply::ChannelInfo;
 use conclave_proto::id::{ChannelId, LogId, MsgId};
 use conclave_proto::name::{Name, SessionPath};
+use conclave_proto::profile::Wake;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
 pub use peers::Given;
@@ -93,6 +94,8 @@ struct Known {
     given: Option<Given>,
     /// Where this session said something of itself.
     said: BTreeSet<ChannelId>,
+    /// When and how its agent was last woken for certain.
+    wake: Option<Wake>,
 }
 
 /// Something for the task that keeps shown marks, in order.
@@ -124,6 +127,7 @@ impl Remote {
             left: BTreeSet::new(),
             given: Some(parts.given),
             said: BTreeSet::new(),
+            wake: None,
         };
         let (looks, looked) = mpsc::channel(1);
         let (marks, marked) = mpsc::channel(2 * UNREAD_MAX);

@@ -115,6 +115,12 @@ impl Frame {
 }
 
 impl Frame {
+    /// Returns the six characters that nobody knows before the frame is shown.
+    #[must_use]
+    pub fn gutter(&self) -> &str {
+        &self.gutter
+    }
+
     /// Says beside the frame's first line which question of ours it answers: the beginning of our own
     /// words, fixed before the gutter was drawn.
     #[must_use]
@@ -195,6 +201,11 @@ fn end_of_part(text: &str, from: usize) -> usize {
     let part = text.get(from..most).unwrap_or_default();
     let last = part.match_indices('\n').nth(INLINE_LINES_MAX - 1);
     last.map_or(most, |(at, _)| from + at + 1)
+}
+
+/// Draws six characters by which a line of our own words is known.
+pub(crate) fn nonce(seed: Seed) -> String {
+    gutter("", seed)
 }
 
 /// Draws six characters that do not occur in the text, in any case.

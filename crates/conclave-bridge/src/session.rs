@@ -11,6 +11,7 @@ pub(crate) mod find;
 mod held;
 mod lapsed;
 mod missed;
+mod wake;
 
 use changes::Changes;
 pub(crate) use changes::{WATCHES_MAX, line, sender};
@@ -28,6 +29,7 @@ use crate::state::{Home, HomeId, Input, Message, Output, State};
 use crate::tool::answer::{Answer, Failure};
 use crate::tool::args::Object;
 use crate::tool::{self, Page, Reply, Sets, Step, Work};
+use crate::wake::inbox::FromHost;
 use conclave_proto::channel_log::Role;
 use conclave_proto::id::MsgId;
 use conclave_proto::name::Name;
@@ -70,12 +72,15 @@ pub struct Setup {
     pub sets: Sets,
     /// The state directory, where the session has a socket of its own; none: it has none.
     pub home: Option<PathBuf>,
+    /// What the host gave it to be woken by.
+    pub from_host: FromHost,
 }
 
 /// Runs a session until the host goes.
 pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
     let (events_in, mut events) = mpsc::channel(EVENTS);
     let start = Instant::now();
+    let given = setup.from_host.given();
     let mut session = Session {
         start,
         home_channel: setup.channel,
@@ -97,7 +102,9 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
         seat: None,
         home_dir: setup.home.clone(),
         holds: Holds::default(),
+        wakers: wake::Wakers::new(setup.from_host, setup.home.as_deref()),
     };
+    session.state.handle(now(start), Input::Host(given));
     let mut calls = session.take_seat(setup.home.as_deref());
     let (mut commands, closed) = (host.commands, host.closed);
     loop {
@@ -167,6 +174,8 @@ pub struct Session {
     home_dir: Option<PathBuf>,
     /// What waits for a human.
     holds: Holds,
+    /// What wakes the agent besides the channel.
+    wakers: wake::Wakers,
 }
 
 enum Opening {
@@ -196,6 +205,7 @@ enum Done {
     Held(Box<(Again, Hold, Reply)>),
     Decided(Box<held::Decided>),
     Missed(HomeId, Result<Vec<Message>, Reject>),
+    Then(Box<dyn FnOnce(&mut Session) + Send>),
 }
 
 /// The most commands that wait for the servers to be opened.
@@ -334,6 +344,7 @@ impl Session {
                 self.ask_human(call, hold, refusal);
             }
             Done::Decided(decided) => self.decided(*decided),
+            Done::Then(then) => then(self),
             Done::Missed(home, missed) => match missed {
                 Ok(messages) => self.missed(now, home, messages),
                 Err(error) => {
@@ -440,6 +451,9 @@ impl Session {
                     }
                 }
                 Output::Wake => self.wake(),
+                Output::Point { path, text } => self.point(path, text),
+                Output::Look => self.look(),
+                Output::Proven(path, at) => self.proven(path, at),
             }
         }
         if self.state.owes_more() {
@@ -458,6 +472,7 @@ impl Session {
             }
             let answer = self.unread_answer(now, wait.page);
             self.answer(wait.reply, Ok(answer));
+            self.state.waited(now);
         }
         self.state.handle(now, Input::Waits(self.waits.len()));
     }

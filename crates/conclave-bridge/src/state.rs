@@ -5,6 +5,7 @@
 //! within a budget; what does not fit is announced once and waits. No I/O, no clock.
 
 mod ask;
+mod boundary;
 mod item;
 mod message;
 mod push;
@@ -17,17 +18,19 @@ use crate::policy::{Level, Scope};
 use crate::render::{Frame, Key, Seed, frame};
 use crate::tool::{Offer, Sets};
 use crate::trust::{Tier, assess};
+use crate::wake::{Given, WakePath, Ways};
 pub use ask::Audience;
+pub use boundary::{Seen, Trial};
 use conclave_proto::bytes::Builder;
 use conclave_proto::id::{LogId, MsgId};
 use conclave_proto::name::SessionPath;
 use conclave_proto::profile::Status;
-use conclave_proto::time::{Mono, Now};
+use conclave_proto::time::{Mono, Now, UnixMs};
 pub use item::Kept;
 pub use message::{Age, Home, HomeId, Message, Place, Thread, Why};
 use std::collections::{BTreeMap, VecDeque};
 pub use unread::UNREAD_MAX;
-use unread::{Item, Put, Unread};
+use unread::{Carrier, Item, Put, Unread};
 
 /// Pushes into the agent's context, in number and bytes (SECURITY B.6).
 const PUSHES: Budget = Budget::new(20, 60_000);
@@ -47,6 +50,19 @@ pub enum Input {
     Waits(usize),
     /// The replica has more than was brought.
     More,
+    /// This is what the host gave the session.
+    Host(Given),
+    /// Something takes lines that wake the agent.
+    Attached(WakePath),
+    /// Nothing takes them any more, and why.
+    Detached(WakePath, &'static str),
+    /// What took a line takes no other; the line may be on its way.
+    Spent(WakePath),
+    /// The transcript was looked at, or there is none to look at.
+    Looked {
+        /// There is none.
+        none: bool,
+    },
     /// A server's levels or channels are these now.
     Home(HomeId, Box<Home>),
     /// A timer ran out.
@@ -58,6 +74,17 @@ pub enum Input {
 pub enum Output {
     /// Push this to the host.
     Push(Frame),
+    /// Wake the host by a line of our own words.
+    Point {
+        /// By which way.
+        path: WakePath,
+        /// The line.
+        text: String,
+    },
+    /// Look whether the host's transcript has what was sent.
+    Look,
+    /// There is evidence that the agent heard by this way, now.
+    Proven(WakePath, UnixMs),
     /// Finish the pending waits.
     Wake,
     /// Remember that this message is not unread any more, and why.
@@ -97,6 +124,15 @@ pub struct State {
     announced_until: Mono,
     /// Where the words in the agent's context came from.
     read: Read,
+    /// By which ways the agent hears.
+    ways: Ways,
+    /// Notices that wait for a boundary or a call.
+    notes: VecDeque<Frame>,
+    /// Whether the transcript is being looked at; and when it is to be because of a hook.
+    looking: bool,
+    look_at: Option<Mono>,
+    /// What a trial of waking is known by.
+    trial: Option<(WakePath, String)>,
     outputs: VecDeque<Output>,
 }
 
@@ -129,6 +165,11 @@ impl State {
             held_until: None,
             announced_until: now.mono,
             read: Read::default(),
+            ways: Ways::new(now.mono, Given::default()),
+            notes: VecDeque::new(),
+            looking: false,
+            look_at: None,
+            trial: None,
             outputs: VecDeque::new(),
         }
     }
@@ -141,8 +182,18 @@ impl State {
                 self.offer_pushes(now);
             }
             Input::Arrived(message, age) => self.arrived(now, *message, age),
+            Input::Host(given) => self.ways.give(given),
+            Input::Attached(path) => {
+                self.ways.attached(path);
+                self.reopen_void();
+                self.offer_pushes(now);
+            }
+            Input::Detached(path, why) => self.detached(now, path, why),
+            Input::Spent(path) => self.ways.spent(path),
+            Input::Looked { none } => self.looked(now, none),
             Input::Waits(count) => {
                 self.waits = count;
+                self.waiting(count);
                 match (count, self.unread.is_empty()) {
                     (_, true) => {}
                     (0, false) => self.offer_pushes(now),
@@ -260,7 +311,16 @@ impl State {
         self.unread.find(id)
     }
 
-    /// Notes that the agent has a message: a tool returned it, or an answer named it.
+    /// Notes that the agent has a message: an answer named it. If it was pushed, it came.
+    pub fn named(&mut self, now: Now, thread: &Thread, id: MsgId) {
+        let item = self.unread.place(thread.home, &thread.from, id);
+        if let Some(Carrier::Frame(path, ..)) = item.and_then(|item| item.carrier.clone()) {
+            self.prove(now, path);
+        }
+        self.shown(thread.home, thread.log, &thread.from, id);
+    }
+
+    /// Notes that the agent has a message: a tool returned it.
     pub fn shown(&mut self, home: HomeId, log: LogId, from: &SessionPath, id: MsgId) {
         let item = self.unread.remove(home, from, id);
         self.mark(home, log, from, id, Why::Shown);

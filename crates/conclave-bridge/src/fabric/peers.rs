@@ -5,7 +5,7 @@ use crate::labels::{Change, Labels};
 use crate::trust::Sender;
 use conclave_proto::id::ChannelId;
 use conclave_proto::name::{Name, SessionPath};
-use conclave_proto::profile::Profile;
+use conclave_proto::profile::{Profile, Wake};
 use conclave_proto::reject::Reject;
 use conclave_proto::time::UnixMs;
 use std::collections::BTreeSet;
@@ -37,4 +37,6 @@ pub trait Peers: Send {
     fn members(&self, channel: ChannelId) -> Later<BTreeSet<Name>>;
     /// Changes what this session says of itself, keeps it, and has it said.
     fn change_labels(&self, change: Change) -> Result<Labels, Reject>;
+    /// Has it said that the agent was woken for certain. That lasts as long as the session.
+    fn woken(&self, wake: Wake);
 }

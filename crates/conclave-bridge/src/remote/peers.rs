@@ -8,7 +8,7 @@ use crate::state::HomeId;
 use crate::trust::Sender;
 use conclave_proto::id::ChannelId;
 use conclave_proto::name::Name;
-use conclave_proto::profile::{Label, Profile};
+use conclave_proto::profile::{Label, Profile, Wake};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
 use std::collections::BTreeSet;
@@ -64,6 +64,12 @@ impl Peers for Remote {
         tokio::spawn(async move { site.publish().await });
         Ok(labels)
     }
+
+    fn woken(&self, wake: Wake) {
+        self.site.known.send_modify(|known| known.wake = Some(wake));
+        let site = self.site.clone();
+        tokio::spawn(async move { site.publish().await });
+    }
 }
 
 impl Site {
@@ -116,7 +122,8 @@ impl Site {
                 .iter()
                 .filter(|channel| channel.followed);
             for channel in followed {
-                let profile = known.view.labels.profile(&channel.id);
+                let mut profile = known.view.labels.profile(&channel.id);
+                profile.wake = known.wake;
                 // Who has nothing to say says it only to take something back.
                 if profile != Profile::default() || known.said.contains(&channel.id) {
                     known.said.insert(channel.id);

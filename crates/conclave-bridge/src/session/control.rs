@@ -3,6 +3,7 @@
 use super::Session;
 use crate::control::seat;
 use crate::control::{Answer, Ask, Call};
+use crate::wake::WakePath;
 use serde_json::json;
 use std::path::Path;
 use tokio::sync::mpsc;
@@ -28,18 +29,17 @@ impl Session {
     pub(super) fn controlled(&mut self, call: Call) {
         let Call { ask, answers } = call;
         let answer = match ask {
-            Ask::Facts => Answer::Facts(json!({"unread": self.state.unread()})),
-            Ask::Hook(_) => Answer::Hook {
-                context: None,
-                go_on: None,
-            },
+            Ask::Facts => {
+                Answer::Facts(json!({"unread": self.state.unread(), "wake": self.wake_facts()}))
+            }
+            Ask::Hook(hook) => self.carry(&hook),
             Ask::Permit(_) => Answer::Permit {
                 allow: None,
                 message: None,
             },
-            Ask::Prove | Ask::Monitor | Ask::Rewake => Answer::Error {
-                message: "this session has no such answer".to_owned(),
-            },
+            Ask::Prove => return self.prove(answers),
+            Ask::Monitor => return self.listens(WakePath::Monitor, answers),
+            Ask::Rewake => return self.listens(WakePath::Rewake, answers),
         };
         if answers.try_send(answer).is_err() {
             tracing::debug!("who asked has gone");

@@ -5,6 +5,7 @@ use super::{HomeId, Output, Place, State};
 use crate::policy::Level;
 use crate::render::{Attributes, Frame, Key, frame};
 use crate::trust::{Sender, Tier, assess};
+use crate::wake::{Choice, WakePath};
 use conclave_proto::body::Priority;
 use conclave_proto::id::MsgId;
 use conclave_proto::name::SessionPath;
@@ -32,6 +33,9 @@ pub struct Kept {
     /// Its words.
     pub text: String,
 }
+
+/// What is said when something that is watched waits.
+pub(super) const WATCHED: &str = "What you watch changed. Call check_messages.";
 
 impl State {
     /// Renders what a member keeps in a channel. It informs, at most, however much its writer is trusted:
@@ -82,7 +86,8 @@ impl State {
             return false;
         }
         let is_due = self.kept_due(kept.home, now.mono) == Some(now.mono);
-        if !self.ready || !is_due || self.push_wait_ms(now) > 0 {
+        let is_pushed = self.ways.choose(now.mono) == Choice::Way(WakePath::Channel);
+        if !self.ready || !is_due || !is_pushed || self.push_wait_ms(now) > 0 {
             self.watched.get_or_insert((kept.home, now.mono));
             self.offer_pushes(now);
             return false;
@@ -100,7 +105,7 @@ impl State {
     }
 
     /// Returns from when on a change that came at `arrived` may wake the agent.
-    fn kept_due(&self, home: HomeId, arrived: Mono) -> Option<Mono> {
+    pub(super) fn kept_due(&self, home: HomeId, arrived: Mono) -> Option<Mono> {
         let status = self.homes.get(&home).and_then(|home| home.status);
         when(Priority::Next, status, false).due(arrived)
     }
@@ -118,9 +123,16 @@ impl State {
         if due > now.mono {
             return Some(due);
         }
-        self.watched = None;
-        self.pushes.take(1);
-        self.push_notice("watched", "What you watch changed. Call check_messages.");
-        None
+        match self.ways.choose(now.mono) {
+            Choice::Way(WakePath::Channel) => {
+                self.watched = None;
+                self.pushes.take(1);
+                self.push_notice("watched", WATCHED);
+                None
+            }
+            Choice::Way(path) => self.point(now, path),
+            Choice::Boundary(at) => Some(at),
+            Choice::Probe(_) | Choice::Fetch => None,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Messages the agent has no proof of having, in the order they came, each once, at most so many.
 
 use super::{Age, HomeId, Message};
+use crate::wake::WakePath;
 use conclave_proto::body::Priority;
 use conclave_proto::id::{LogId, MsgId};
 use conclave_proto::name::SessionPath;
@@ -10,11 +11,23 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// The most messages held; what comes beyond is in the replica and asked for again when these are read.
 pub const UNREAD_MAX: usize = 1_000;
 
+/// What an unread message went by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Carrier {
+    /// Itself, in a frame with this gutter.
+    Frame(WakePath, String, Mono),
+    /// The pointer of this number.
+    Line(u64),
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) message: Message,
     pub(super) age: Age,
+    /// Whether it was ever pushed itself.
     pub(super) pushed: bool,
+    /// What it goes by now.
+    pub(super) carrier: Option<Carrier>,
     pub(super) arrived: Mono,
     /// In which other logs it stands, too.
     pub(super) copies: Vec<LogId>,
@@ -78,6 +91,7 @@ impl Unread {
             message,
             age,
             pushed: false,
+            carrier: None,
             arrived: now,
             copies: Vec::new(),
         };
@@ -150,6 +164,11 @@ impl Unread {
         self.take(place)
     }
 
+    /// Returns what is held under a name.
+    pub(super) fn place(&self, home: HomeId, from: &SessionPath, id: MsgId) -> Option<&Item> {
+        self.items.get(self.places.get(&(home, from.clone(), id))?)
+    }
+
     /// Takes out what answers a message.
     pub(super) fn take_answers(&mut self, answers: impl Fn(&Message) -> bool) -> Vec<Item> {
         let answers = |_: &u64, item: &mut Item| answers(&item.message);
@@ -166,19 +185,28 @@ impl Unread {
     }
 
     /// Returns what is to be pushed next, of what is due by now: what interrupts, then the oldest.
-    pub(super) fn unpushed(
-        &self,
-        now: Mono,
-        due: impl Fn(&Item) -> Option<Mono>,
-    ) -> Option<(u64, Message, Age)> {
-        let is_due = |place: &&u64| {
-            let item = self.items.get(place);
-            item.and_then(&due).is_some_and(|at| at <= now)
-        };
+    pub(super) fn unpushed(&self, is_due: impl Fn(&Item) -> bool) -> Option<(u64, Message, Age)> {
         let urgent = self.urgent.intersection(&self.open);
-        let place = urgent.chain(&self.open).find(is_due)?;
+        let mut places = urgent.chain(&self.open);
+        let fits = |place: &&u64| self.items.get(place).is_some_and(&is_due);
+        let place = places.find(fits)?;
         let item = self.items.get(place)?;
         Some((*place, item.message.clone(), item.age))
+    }
+
+    /// Returns the places of all that is to be pushed, of what is due by now: what interrupts, then the newest.
+    pub(super) fn all_unpushed(&self, is_due: impl Fn(&Item) -> bool) -> Vec<u64> {
+        let newest = || self.open.iter().rev().copied();
+        let urgent = newest().filter(|place| self.urgent.contains(place));
+        let rest = newest().filter(|place| !self.urgent.contains(place));
+        let places = urgent.chain(rest);
+        let fits = |place: &u64| self.items.get(place).is_some_and(&is_due);
+        places.filter(fits).collect()
+    }
+
+    /// Returns what stands in a place.
+    pub(super) fn item(&self, place: u64) -> Option<&Item> {
+        self.items.get(&place)
     }
 
     /// Returns when something that is held back is due.
@@ -187,11 +215,36 @@ impl Unread {
         open.filter_map(due).filter(|at| *at > now).min()
     }
 
-    pub(super) fn set_pushed(&mut self, place: u64) {
+    /// Notes what a message goes by.
+    pub(super) fn set_carried(&mut self, place: u64, carrier: Carrier) {
         self.open.remove(&place);
         if let Some(item) = self.items.get_mut(&place) {
-            item.pushed = true;
+            item.pushed |= matches!(carrier, Carrier::Frame(..));
+            item.carrier = Some(carrier);
         }
+    }
+
+    /// Offers again what went by something that did not come; returns how much that is.
+    pub(super) fn reopen(&mut self, lost: impl Fn(&Carrier) -> bool) -> usize {
+        let mut reopened = 0;
+        for (place, item) in &mut self.items {
+            if item.carrier.take_if(|carrier| lost(carrier)).is_some() {
+                self.open.insert(*place);
+                reopened += 1;
+            }
+        }
+        reopened
+    }
+
+    /// Returns what was pushed itself and is in a text, by its gutter: with the way it went.
+    pub(super) fn framed(&self, is_in: impl Fn(&str) -> bool) -> Vec<(WakePath, Message)> {
+        let seen = |item: &Item| match &item.carrier {
+            Some(Carrier::Frame(path, gutter, _)) if is_in(gutter) => {
+                Some((*path, item.message.clone()))
+            }
+            Some(Carrier::Frame(..) | Carrier::Line(_)) | None => None,
+        };
+        self.items.values().filter_map(seen).collect()
     }
 
     /// Stops offering what is due: it was announced as a number.

@@ -197,6 +197,12 @@ fn row(peer: &PeerInfo, asked: Option<&Group>, me: Option<&SessionPath>, now: No
         profile.status.map(|status| status.as_str().into()),
     );
     add("agent", agent(&peer.agent).map(Into::into));
+    // When its agent was last woken for certain, by its own account.
+    let wake = profile.wake;
+    let path = wake.and_then(|wake| wake.path);
+    add("wake", path.map(|path| path.as_str().into()));
+    let woke_s = wake.map(|wake| (now.wall.since(wake.at) / 1000).into());
+    add("woke_s", woke_s);
     let proven = peer.proven.map(|at| (now.wall.since(at) / 1000).into());
     add("proven_s", proven);
     row

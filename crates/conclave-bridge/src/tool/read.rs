@@ -321,7 +321,9 @@ impl Page {
 impl Session {
     /// Takes what is unread into an answer. What only a header is shown of stays unread.
     pub(crate) fn unread_answer(&mut self, now: Now, page: Page) -> Answer {
+        let notes = self.state.fetched(now);
         let answer = self.lapsed.take_into(Answer::ok());
+        let answer = answer.frames(notes.iter().map(Frame::standalone));
         let taken = answer.to_text().len() + FACTS_BYTES;
         let bytes = ANSWER_BYTES_MAX.saturating_sub(taken);
         let bytes = page.bytes.unwrap_or(bytes).min(bytes);

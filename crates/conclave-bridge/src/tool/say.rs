@@ -144,9 +144,7 @@ pub(super) fn say(session: &mut Session, now: Now, what: Say) -> Result<Later<Sa
     };
     session.state.guard().send(now.mono, out)?;
     if let (Some(id), Some(thread)) = (what.reply_to, &thread) {
-        session
-            .state
-            .shown(thread.home, thread.log, &thread.from, id);
+        session.state.named(now, thread, id);
     }
     let home = what.home;
     let (names, parts) = what.parts.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();

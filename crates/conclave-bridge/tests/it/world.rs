@@ -18,7 +18,7 @@ use conclave_proto::body::Priority;
 use conclave_proto::channel_log::{Mode, Role, Visibility};
 use conclave_proto::id::{ChannelId, LogId, MailboxId, MsgId, ServerId, UserId};
 use conclave_proto::name::{Name, SessionPath};
-use conclave_proto::profile::Profile;
+use conclave_proto::profile::{Profile, Wake};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
 use std::ops::{Deref, DerefMut};
@@ -103,6 +103,8 @@ pub(crate) struct World {
     pub(crate) peers: Vec<(String, Profile)>,
     /// The members of every channel, besides those who are there.
     pub(crate) members: Vec<&'static str>,
+    /// When it was said that the agent was woken.
+    pub(crate) wakes: Vec<Wake>,
     pub(crate) sent: Vec<Draft>,
     pub(crate) acts: Vec<Act>,
     pub(crate) refuse: Option<Reject>,
@@ -135,6 +137,7 @@ pub(crate) fn world() -> World {
         shown: Vec::new(),
         peers: Vec::new(),
         members: Vec::new(),
+        wakes: Vec::new(),
         sent: Vec::new(),
         acts: Vec::new(),
         refuse: None,

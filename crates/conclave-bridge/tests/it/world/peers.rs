@@ -6,6 +6,7 @@ use conclave_bridge::labels::{Change, Labels};
 use conclave_bridge::trust::Sender;
 use conclave_proto::id::{ChannelId, UserId};
 use conclave_proto::name::Name;
+use conclave_proto::profile::Wake;
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
 use std::collections::BTreeSet;
@@ -49,5 +50,9 @@ impl Peers for Fake {
             .send_modify(|world| end = world.view.labels.apply(change));
         end.map_err(|e| Reject::new(Code::LimitReached, e.to_string()))?;
         Ok(self.0.borrow().view.labels.clone())
+    }
+
+    fn woken(&self, wake: Wake) {
+        self.0.send_modify(|world| world.wakes.push(wake));
     }
 }
