@@ -30,6 +30,7 @@ mod list;
 mod machine;
 mod man;
 mod message;
+mod monitor;
 mod open;
 mod owner;
 mod peers;
@@ -173,6 +174,8 @@ enum Command {
     Forget(forget::Args),
     /// Answer Claude Code's PreToolUse hook: warn of edits of what others have claimed, or deny them
     Hook(hook::Args),
+    /// Print a line whenever there is something to fetch; for a plugin's monitor
+    Monitor,
     /// Refuse a commit of files that others have claimed; for a pre-commit hook
     Guard(guard::Args),
     /// Print or install the guide for agents
@@ -306,6 +309,7 @@ fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
             hook::run(cx, &args);
             Ok(())
         }
+        Command::Monitor => block_on(monitor::run(cx)),
         Command::Guard(args) => guard::run(cx, &args),
         Command::Skill(args) => skill::run(cx, &args),
         Command::Audit(command) => block_on(audit::run(cx, command)),

@@ -64,6 +64,15 @@ impl Output {
         let _closed = write!(out, "{line}{newline}").and_then(|()| out.flush());
     }
 
+    /// Writes a line of data for a program that must be there to read it.
+    ///
+    /// # Errors
+    /// Nobody reads.
+    pub(crate) fn line(self, line: &str) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{line}").and_then(|()| out.flush())
+    }
+
     /// Says something to the person at the terminal.
     pub(crate) fn talk(self, line: impl Display) {
         let mut err = std::io::stderr().lock();
