@@ -6,6 +6,7 @@
 pub mod account;
 pub mod address;
 pub mod book;
+pub mod checkup;
 pub mod claim;
 pub mod client;
 mod core;

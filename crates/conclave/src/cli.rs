@@ -13,6 +13,7 @@ mod bridge;
 mod channel;
 mod claim;
 mod completions;
+mod doctor;
 mod forget;
 mod group;
 mod guard;
@@ -27,6 +28,7 @@ mod kick;
 mod launch;
 mod leave;
 mod list;
+mod live;
 mod machine;
 mod man;
 mod message;
@@ -57,6 +59,7 @@ use crate::error::{CliError, Exit};
 use crate::output::{Format, Output};
 use crate::telemetry::{self, Shape, Voice};
 use clap::{CommandFactory as _, Parser, Subcommand};
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -150,6 +153,8 @@ enum Command {
     List(list::Args),
     /// Show this machine's accounts, servers and queues
     Status,
+    /// Look at every layer, from the files here to the agents, and say what is wrong
+    Doctor(doctor::Args),
     /// Send a message to channels, groups or sessions
     Send(send::Args),
     /// Ask a session or group, and print the answers that come in time
@@ -196,9 +201,16 @@ pub(crate) struct Context {
     pub(crate) out: Output,
     /// `--config-dir` as given; resolved only by commands that need it.
     config_flag: Option<PathBuf>,
+    /// How the process ends although the command did what it was to do.
+    verdict: Cell<Option<Exit>>,
 }
 
 impl Context {
+    /// Has the process end so, once the command is over: what it found is bad, and it has been told.
+    pub(crate) fn ends_with(&self, exit: Exit) {
+        self.verdict.set(Some(exit));
+    }
+
     /// Returns the configuration directory.
     pub(crate) fn config_dir(&self) -> Result<PathBuf, CliError> {
         config::config_dir(self.config_flag.clone())
@@ -216,9 +228,13 @@ pub(crate) fn main() -> ExitCode {
     let context = Context {
         out,
         config_flag: cli.config_dir,
+        verdict: Cell::new(None),
     };
     match dispatch(&context, cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => context
+            .verdict
+            .get()
+            .map_or(ExitCode::SUCCESS, |exit| ExitCode::from(exit as u8)),
         Err(error) => {
             out.error(&error);
             ExitCode::from(error.exit as u8)
@@ -295,6 +311,7 @@ fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
         Command::Server(command) => block_on(server::run(cx, command)),
         Command::List(args) => block_on(list::run(cx, args)),
         Command::Status => block_on(status::run(cx)),
+        Command::Doctor(args) => doctor::run(cx, &args),
         Command::Send(args) => block_on(send::run(cx, args)),
         Command::Ask(args) => block_on(ask::run(cx, args)),
         Command::Message(args) => block_on(message::run(cx, args)),

@@ -7,6 +7,7 @@ mod asking;
 mod bridges;
 mod claims;
 mod demo;
+mod doctor;
 mod groups;
 mod help;
 mod items;
