@@ -3,9 +3,11 @@
 //! [`crate::remote`] implements it over the client; nothing here decides anything.
 
 mod delivery;
+mod desk;
 mod items;
 mod peers;
 
+use crate::desk::Given;
 use crate::labels::Labels;
 use crate::policy::{Lowered, Policy};
 use crate::state::{Age, Message, Why};
@@ -13,12 +15,14 @@ use crate::tool::args::Object;
 use conclave_client::item::StateItem;
 use conclave_proto::body::Priority;
 use conclave_proto::channel_log::{Mode, Role, Visibility};
+use conclave_proto::desk::Request;
 use conclave_proto::id::{ChannelId, InviteId, LogId, MsgId, ServerId};
 use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::profile::Group;
 use conclave_proto::reject::Reject;
 use conclave_proto::time::UnixMs;
 pub use delivery::Delivery;
+pub use desk::{Desk, Reach};
 pub use items::{Bid, Items, Put, Search};
 pub use peers::{PeerInfo, Peers};
 use std::pin::Pin;
@@ -37,6 +41,10 @@ pub enum Event {
     Notice(&'static str, String),
     /// Another session wrote a state item, or took, renewed or released a claim.
     State(Box<StateItem>),
+    /// Somebody gave a verdict on a call of this session.
+    Verdict(Box<Given>),
+    /// A session asks this one for a verdict: as an agent that may give it gets it, and as it came.
+    Requested(Box<Message>, Box<Request>),
     /// A whisper of this session lapsed, and its recipient never had it.
     Bounced {
         /// The message.
@@ -192,7 +200,7 @@ pub enum Act {
 }
 
 /// One server, as a session uses it.
-pub trait Fabric: Peers + Items + Delivery {
+pub trait Fabric: Peers + Items + Delivery + Desk {
     /// Returns what is known now, without waiting.
     fn view(&self) -> ServerView;
     /// Lists public channels.

@@ -38,6 +38,12 @@ pub fn load(dir: &Path, server: &ServerId, owners: &[OwnerKey]) -> (Levels, Opti
     (Levels::new(policy, lowered), fault)
 }
 
+/// Returns whether the policy file names approvers, whoever signed it.
+#[must_use]
+pub fn names_approvers(dir: &Path) -> bool {
+    read(&dir.join(POLICY)).is_ok_and(|bytes| Policy::names_approvers(&Blob::from(bytes)))
+}
+
 /// Keeps what the agent lowered.
 ///
 /// # Errors

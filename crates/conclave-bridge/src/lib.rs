@@ -9,6 +9,7 @@
 //! nothing here prints.
 
 pub mod control;
+pub mod desk;
 pub mod fabric;
 pub mod files;
 pub mod guard;
@@ -70,7 +71,7 @@ where
 {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(StartError::Random)?;
-    let host = mcp::serve(input, output, closed);
+    let host = mcp::serve(input, output, closed, setup.relays);
     session::run(host, setup, opener, seed).await;
     Ok(())
 }

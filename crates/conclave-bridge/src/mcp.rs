@@ -5,6 +5,7 @@
 //! at `initialized`; one pump task sends notifications one after the other.
 
 mod elicit;
+mod permit;
 mod transport;
 
 pub use elicit::{Dialog, Verdict};
@@ -48,6 +49,8 @@ pub enum Command {
     Ready,
     /// Which tools are on offer.
     Offer(oneshot::Sender<Offer>),
+    /// The host's own dialog is open for a tool call: which, and what it shows of it.
+    Permit(String, crate::desk::Call),
     /// A tool call.
     Call {
         /// The tool.
@@ -70,6 +73,8 @@ pub enum Push {
     ToolsChanged,
     /// A question for the host's human; the pump does not wait for the answer.
     Ask(Box<Dialog>),
+    /// A verdict on a call that the host asked about: which, and whether it may be made.
+    Permission(String, bool),
 }
 
 /// How many commands and pushes may wait.
@@ -86,8 +91,9 @@ pub struct Host {
     pub closed: CancellationToken,
 }
 
-/// Serves a host on a byte stream until it ends or `closed` is cancelled.
-pub fn serve<R, W>(input: R, output: W, closed: CancellationToken) -> Host
+/// Serves a host on a byte stream until it ends or `closed` is cancelled. With `relays` the host is offered to
+/// have its permission dialogs answered by the user's approvers, too.
+pub fn serve<R, W>(input: R, output: W, closed: CancellationToken, relays: bool) -> Host
 where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
@@ -97,6 +103,7 @@ where
     let (pump, starts) = mpsc::channel(1);
     let handler = Handler {
         commands: commands_in,
+        relays,
         pump,
     };
     let ended = closed.clone();
@@ -136,6 +143,9 @@ async fn pump_pushes(
                 Ok(())
             }
             Push::ToolsChanged => peer.notify_tool_list_changed().await,
+            Push::Permission(id, allow) => {
+                peer.send_notification(permit::verdict(&id, allow)).await
+            }
             Push::Event(frame) => {
                 let meta: Map<String, Value> = (frame.attributes.iter())
                     .map(|(key, value)| (key.to_owned(), value.into()))
@@ -156,12 +166,17 @@ async fn pump_pushes(
 /// Answers the host; holds nothing but the way to the session task.
 struct Handler {
     commands: mpsc::Sender<Command>,
+    /// Whether the host is offered to have its dialogs answered by approvers.
+    relays: bool,
     pump: mpsc::Sender<Peer<RoleServer>>,
 }
 
 impl ServerHandler for Handler {
     fn get_info(&self) -> ServerConfig {
-        let channel = ExperimentalCapabilities::from([("claude/channel".into(), Map::new())]);
+        let mut channel = ExperimentalCapabilities::from([("claude/channel".into(), Map::new())]);
+        if self.relays {
+            channel.insert(permit::CAPABILITY.into(), Map::new());
+        }
         let capabilities = ServerCapabilities::builder()
             .enable_experimental_with(channel)
             .enable_tools()
@@ -180,6 +195,19 @@ impl ServerHandler for Handler {
         if self.pump.try_send(context.peer).is_ok() {
             // A closed session task is on its way out with the whole process.
             self.commands.send(Command::Ready).await.unwrap_or_default();
+        }
+    }
+
+    async fn on_custom_notification(
+        &self,
+        said: CustomNotification,
+        _: NotificationContext<RoleServer>,
+    ) {
+        if self.relays
+            && let Some((id, call)) = permit::read(&said)
+        {
+            let command = Command::Permit(id, call);
+            self.commands.send(command).await.unwrap_or_default();
         }
     }
 

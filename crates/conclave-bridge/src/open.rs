@@ -2,6 +2,7 @@
 //! server. One server under two URLs is one server: its key says so.
 
 use crate::fabric::{Event, Fabric};
+use crate::files;
 use crate::remote::{Given, Parts, Remote};
 use crate::session::{Opener, Setup};
 use crate::state::HomeId;
@@ -51,7 +52,20 @@ impl BridgeConfig {
             sets: self.sets,
             home: Some(self.home.clone()),
             from_host: FromHost::of_this_process(),
+            relays: self.names_approvers(),
         }
+    }
+
+    /// Returns whether a policy here names approvers, signed or not: the host must be told before anything is
+    /// opened, and a policy without a valid signature lets nobody decide all the same.
+    fn names_approvers(&self) -> bool {
+        let Ok(servers) = Home::open(&self.home).and_then(|home| Ok((home.servers()?, home)))
+        else {
+            return false;
+        };
+        let (servers, home) = servers;
+        let named = |server: &Profile| files::names_approvers(&home.server_dir(&server.id));
+        servers.iter().any(named)
     }
 
     /// Returns what opens the servers when the host is ready.

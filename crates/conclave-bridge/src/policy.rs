@@ -227,6 +227,13 @@ impl Policy {
         Ok(Record::sign(label::POLICY, &body, owner))
     }
 
+    /// Returns whether a policy file names approvers, whoever signed it: enough to offer, not to decide.
+    #[must_use]
+    pub fn names_approvers(file: &Blob) -> bool {
+        let body = Record::parse(file).map(|record| codec::from_cbor::<PolicyBody>(record.body()));
+        matches!(body, Ok(Ok(body)) if !body.7.is_empty() || !body.8.is_empty())
+    }
+
     /// Reads a policy file: for this server, signed by a key that `is_owner` accepts.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! known, which the tasks in `watch` keep.
 
 mod delivery;
+mod desk;
 mod host;
 mod items;
 mod moderate;

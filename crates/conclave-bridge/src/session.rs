@@ -6,6 +6,7 @@
 mod ask;
 mod changes;
 mod control;
+mod desk;
 mod early;
 pub(crate) mod find;
 mod held;
@@ -74,6 +75,8 @@ pub struct Setup {
     pub home: Option<PathBuf>,
     /// What the host gave it to be woken by.
     pub from_host: FromHost,
+    /// Whether the host is offered to have its permission dialogs answered by the user's approvers.
+    pub relays: bool,
 }
 
 /// Runs a session until the host goes.
@@ -103,6 +106,7 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
         home_dir: setup.home.clone(),
         holds: Holds::default(),
         wakers: wake::Wakers::new(setup.from_host, setup.home.as_deref()),
+        desk: desk::Desks::new(now(start).mono),
     };
     session.state.handle(now(start), Input::Host(given));
     let mut calls = session.take_seat(setup.home.as_deref());
@@ -176,6 +180,8 @@ pub struct Session {
     holds: Holds,
     /// What wakes the agent besides the channel.
     wakers: wake::Wakers,
+    /// Calls that wait for a verdict, here and of others.
+    desk: desk::Desks,
 }
 
 enum Opening {
@@ -214,7 +220,8 @@ const EARLY_MAX: usize = 64;
 impl Session {
     fn command(&mut self, command: Command) {
         match (&mut self.opening, &command) {
-            (Opening::Done, _) | (Opening::Failed, Command::Ready | Command::Offer(_)) => {
+            (Opening::Done, _)
+            | (Opening::Failed, Command::Ready | Command::Offer(_) | Command::Permit(..)) => {
                 self.open_command(command);
             }
             (Opening::Running(early), _) => {
@@ -234,6 +241,7 @@ impl Session {
         let now = self.now();
         match command {
             Command::Ready => self.state.handle(now, Input::HostReady),
+            Command::Permit(id, call) => self.relayed(now, id, call),
             Command::Offer(reply) => reply.send(self.state.tell_offer()).unwrap_or_default(),
             Command::Call {
                 name,
@@ -401,6 +409,8 @@ impl Session {
                 self.wake();
             }
             Event::Bounced { id, peer, at } => self.bounced(now, id, &peer, at),
+            Event::Verdict(given) => self.verdict(now, &given),
+            Event::Requested(message, request) => self.requested(now, *message, *request),
         }
     }
 

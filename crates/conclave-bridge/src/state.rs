@@ -475,6 +475,7 @@ impl State {
                 .homes
                 .values()
                 .any(|home| home.channels.values().any(|admin| *admin)),
+            approver: self.homes.values().any(Home::approves),
             servers: self.homes.len() > 1,
         };
         if offer != self.offer {

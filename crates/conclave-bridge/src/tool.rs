@@ -13,6 +13,7 @@ pub mod budget;
 mod channels;
 mod claims;
 mod delivery;
+mod desk;
 mod memory;
 mod messages;
 mod peers;
@@ -139,6 +140,8 @@ pub enum When {
     Emit,
     /// While the user administers a joined channel.
     Admin,
+    /// While the user lets this session's agent decide some calls of others.
+    Approver,
 }
 
 /// Which tools are on offer now.
@@ -150,6 +153,8 @@ pub struct Offer {
     pub emit: bool,
     /// [`When::Admin`].
     pub admin: bool,
+    /// [`When::Approver`].
+    pub approver: bool,
     /// Whether there are several servers to name.
     pub servers: bool,
 }
@@ -206,6 +211,12 @@ impl Tool {
         self
     }
 
+    /// On offer only while the user lets this session's agent decide calls.
+    const fn approves(mut self) -> Self {
+        self.when = When::Approver;
+        self
+    }
+
     /// To be loaded from the start.
     const fn eager(mut self) -> Self {
         self.eager = true;
@@ -245,6 +256,7 @@ const TABLES: &[&[Tool]] = &[
     read::TOOLS,
     ask::TOOLS,
     delivery::TOOLS,
+    desk::TOOLS,
     state::TOOLS,
     claims::TOOLS,
     memory::TOOLS,
@@ -264,6 +276,7 @@ pub fn offered(offer: Offer) -> impl Iterator<Item = &'static Tool> {
             When::Always => true,
             When::Emit => offer.emit,
             When::Admin => offer.admin,
+            When::Approver => offer.approver,
         };
         now && offer.sets.has(tool.set)
     })

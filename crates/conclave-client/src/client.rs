@@ -8,6 +8,7 @@ pub mod channel;
 pub mod claim;
 pub mod control;
 pub mod delivery;
+pub mod desk;
 pub mod entry;
 pub mod find;
 pub mod items;
@@ -76,7 +77,20 @@ impl Session {
     /// # Errors
     /// [`Code::Internal`] without randomness.
     pub fn one_shot(agent: &str) -> Result<Self, ClientError> {
-        let handle = Name::new(conclave_proto::name::CLI_HANDLE);
+        Self::hidden(conclave_proto::name::CLI_HANDLE, agent)
+    }
+
+    /// Returns one at the desk of this machine, where permission requests come in: hidden, and any number of
+    /// them at once.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] without randomness.
+    pub fn desk(agent: &str) -> Result<Self, ClientError> {
+        Self::hidden(conclave_proto::name::DESK_HANDLE, agent)
+    }
+
+    fn hidden(handle: &str, agent: &str) -> Result<Self, ClientError> {
+        let handle = Name::new(handle);
         let handle = handle.map_err(|_| Reject::new(Code::Internal, "no handle for one-shots"))?;
         let instance = Instance::new(random()?);
         Ok(Self {

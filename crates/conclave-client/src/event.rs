@@ -1,5 +1,6 @@
 //! What a client tells without being asked: verified messages, notices, the state of the connection.
 
+use crate::client::desk::Paper;
 use crate::item::StateItem;
 use crate::replica::delivery::Step;
 use conclave_proto::body::Body;
@@ -73,6 +74,8 @@ pub enum Event {
         /// When it was said.
         at: UnixMs,
     },
+    /// A session asks for a verdict, or somebody gives one. Never a message; not even from whom it should be.
+    Desk(Box<Paper>),
     /// A new machine asks to be enrolled.
     Enrol(Box<EnrolRequest>),
 }

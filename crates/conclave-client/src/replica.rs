@@ -5,6 +5,7 @@
 
 pub mod chain;
 pub mod delivery;
+mod desk;
 mod evidence;
 pub mod feed;
 pub mod history;

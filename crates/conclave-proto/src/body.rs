@@ -5,6 +5,7 @@
 
 use crate::canonical::words;
 use crate::codec;
+use crate::desk::{Request, Verdict};
 use crate::id::{Blob, Hash, MsgId};
 use crate::limit::{BODY_BYTES_MAX, RECEIPTS_MAX, STATE_KEY_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX};
 use crate::profile::{GROUPS_MAX, Group, Profile};
@@ -51,6 +52,12 @@ pub struct Body {
     /// What became of messages of the recipient, at most [`RECEIPTS_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub receipts: Vec<Receipt>,
+    /// A tool call that waits for a verdict; only in an entry of kind 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Box<Request>>,
+    /// A verdict on one; only in an entry of kind 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Box<Verdict>>,
     /// What the sender says of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<Profile>,
@@ -167,6 +174,7 @@ impl Body {
             (self.to.len() <= GROUPS_MAX, "to"),
             (self.receipts.len() <= RECEIPTS_MAX, "receipts"),
             (self.profile.as_ref().is_none_or(Profile::fits), "profile"),
+            (self.request.as_ref().is_none_or(|r| r.fits()), "request"),
         ];
         match bounds.iter().find(|(fits, _)| !fits) {
             Some((_, what)) => Err(BadBody::Bound(what)),

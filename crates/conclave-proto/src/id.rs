@@ -109,6 +109,8 @@ fixed_bytes! {
     MsgId[16];
     /// An invite, derived from its public key.
     InviteId[16];
+    /// A permission request, drawn at random by the asking session.
+    RequestId[16];
     /// A state item, as the server sees it: a keyed hash of its name.
     SlotId[16];
     /// One live connection, drawn by the server.

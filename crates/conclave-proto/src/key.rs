@@ -41,6 +41,10 @@ pub mod label {
     pub const SERVER_ROTATE: &str = "conclave/v1/server-rotate";
     /// A permission verdict.
     pub const VERDICT: &str = "conclave/v1/perm";
+    /// What is hashed of a tool call that waits for a verdict.
+    pub const REQUEST: &str = "conclave/v1/perm-request";
+    /// A human's word that something that was held back may be sent once.
+    pub const HOLD: &str = "conclave/v1/hold";
 }
 
 fixed_bytes! {

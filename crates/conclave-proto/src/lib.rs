@@ -11,6 +11,7 @@ mod canonical;
 pub mod channel_log;
 pub mod close;
 pub mod codec;
+pub mod desk;
 pub mod encryption_key;
 pub mod entry;
 pub mod frame;

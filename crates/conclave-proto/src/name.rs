@@ -11,7 +11,7 @@ use std::str::FromStr;
 pub const NAME_BYTES_MAX: usize = 32;
 
 /// Words nobody may take as a user, handle or channel name.
-pub const RESERVED: [&str; 14] = [
+pub const RESERVED: [&str; 15] = [
     "system",
     "server",
     "admin",
@@ -26,10 +26,15 @@ pub const RESERVED: [&str; 14] = [
     "all",
     "everyone",
     "cli",
+    "desk",
 ];
 
 /// The handle of command-line one-shots: hidden in rosters, without mailbox or cursor.
 pub const CLI_HANDLE: &str = "cli";
+
+/// The handle under which a machine takes permission requests: hidden in rosters, any number of processes at
+/// once, with a mailbox that every enrolled machine has without asking.
+pub const DESK_HANDLE: &str = "desk";
 
 /// A name: `[a-z0-9][a-z0-9._-]{0,31}`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

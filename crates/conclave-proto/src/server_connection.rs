@@ -16,7 +16,7 @@ use crate::limit::{
     ENROLMENT_MS, FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX, HANDSHAKE_MS, HEARTBEAT_MS,
     REQUESTS_IN_FLIGHT_MAX, SILENCE_MS,
 };
-use crate::name::{CLI_HANDLE, Name};
+use crate::name::{CLI_HANDLE, DESK_HANDLE, Name};
 use crate::reject::{Code, Reject};
 use crate::time::{Mono, Now};
 use crate::timer::Timers;
@@ -278,7 +278,7 @@ impl ServerConnection {
                 format!("this server requires the channel binding {binding}"),
             ));
         }
-        if hello.handle.as_str() != CLI_HANDLE
+        if ![CLI_HANDLE, DESK_HANDLE].contains(&hello.handle.as_str())
             && let Err(bad) = Name::claim(hello.handle.as_str())
         {
             return Err(refused(Code::NameInvalid, bad.to_string()));

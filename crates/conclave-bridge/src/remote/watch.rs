@@ -56,6 +56,10 @@ impl Site {
         sender: mpsc::Sender<(HomeId, Event)>,
     ) {
         while let Some(told) = events.recv().await {
+            if let Told::Desk(paper) = told {
+                self.hear_paper(*paper, sender.clone());
+                continue;
+            }
             let mut event = self.event(told);
             if let Some(Event::Message(message, _)) = &mut event {
                 self.find_question(message).await;
@@ -115,7 +119,11 @@ impl Site {
                 Event::Notice(notice.kind.as_str(), notice::text(&notice, &place))
             }
             Told::State(item) => Event::State(item),
-            Told::Presence(_) | Told::Standing { .. } | Told::Enrol(_) | Told::Delivery { .. } => {
+            Told::Presence(_)
+            | Told::Standing { .. }
+            | Told::Enrol(_)
+            | Told::Desk(_)
+            | Told::Delivery { .. } => {
                 return None;
             }
             Told::Bounced { id, peer, at } => Event::Bounced { id, peer, at },

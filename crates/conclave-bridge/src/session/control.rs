@@ -33,10 +33,7 @@ impl Session {
                 Answer::Facts(json!({"unread": self.state.unread(), "wake": self.wake_facts()}))
             }
             Ask::Hook(hook) => self.carry(&hook),
-            Ask::Permit(_) => Answer::Permit {
-                allow: None,
-                message: None,
-            },
+            Ask::Permit(permit) => return self.permit(*permit, answers),
             Ask::Prove => return self.prove(answers),
             Ask::Monitor => return self.listens(WakePath::Monitor, answers),
             Ask::Rewake => return self.listens(WakePath::Rewake, answers),

@@ -130,6 +130,14 @@ pub struct Home {
 }
 
 impl Home {
+    /// Returns whether the user lets this session's agent decide some calls of others.
+    pub(super) fn approves(&self) -> bool {
+        let agents = &self.levels.policy().agents;
+        self.me.as_ref().is_some_and(|me| agents.contains_key(me))
+    }
+}
+
+impl Home {
     /// Returns whether a message is for this session, by what it carries now.
     fn is_meant(&self, message: &Message) -> bool {
         let Place::Channel(channel, _) = &message.place else {

@@ -148,6 +148,7 @@ pub(super) fn say(session: &mut Session, now: Now, what: Say) -> Result<Later<Sa
     }
     let home = what.home;
     let (names, parts) = what.parts.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
+    session.note_prompted(home, &parts, &what.text);
     let sent = session.fabric(home)?.send(Draft {
         parts: Vec::clone(&parts),
         text: what.text,

@@ -180,6 +180,8 @@ impl Fake {
     }
 }
 
+impl conclave_bridge::fabric::Desk for Fake {}
+
 impl Fabric for Fake {
     fn view(&self) -> ServerView {
         self.0.borrow().view.clone()
@@ -370,7 +372,7 @@ impl Desk {
                 Ok(opened.into_iter().map(boxed).collect())
             })
         });
-        let host = mcp::serve(theirs_in, theirs_out, CancellationToken::new());
+        let host = mcp::serve(theirs_in, theirs_out, CancellationToken::new(), true);
         let session = tokio::spawn(session::run(
             host,
             session::Setup::default(),

@@ -3,6 +3,7 @@
 use super::{Core, Errand, Waiting};
 use crate::book::opened::Opened;
 use crate::book::{Doubt, Need, Unreadable, Verdict, Verified};
+use crate::client::desk::Paper;
 use crate::client::read::SEQ_END;
 use crate::error::ClientError;
 use crate::event::{Age, Event, Notice, NoticeKind, Scope, SenderFacts, VerifiedMessage};
@@ -355,7 +356,10 @@ impl Core {
                 }
             })
             .or_insert(seen);
-        if m.is_message() && !self.is_own(&m.sender) {
+        if let Some(mut paper) = Paper::of(&m) {
+            paper.key_changed = self.facts(None, &m.user, &m.sender).key_changed;
+            self.tell(Event::Desk(Box::new(paper)));
+        } else if m.is_message() && !self.is_own(&m.sender) {
             // Both by the server's clock: what was stored before this connection came was missed.
             let live = self.ready.as_ref().is_none_or(|ready| m.at >= ready.at);
             let age = if live { Age::Live } else { Age::History };

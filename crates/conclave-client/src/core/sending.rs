@@ -19,7 +19,7 @@ use conclave_proto::frame::op::Append;
 use conclave_proto::frame::reply::Appended;
 use conclave_proto::frame::{Op, Reply};
 use conclave_proto::id::{LogId, SenderSid};
-use conclave_proto::name::CLI_HANDLE;
+use conclave_proto::name::{CLI_HANDLE, DESK_HANDLE};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::Mono;
 use std::collections::HashMap;
@@ -66,7 +66,9 @@ impl Core {
         self.replica.forget_sent(now).await?;
         for draft in self.replica.drafts(self.handle.clone()).await? {
             // One-shots share a handle: what is fresh is another one's at work.
-            if self.handle.as_str() == CLI_HANDLE && now.since(draft.created) < FRESH_MS {
+            if [CLI_HANDLE, DESK_HANDLE].contains(&self.handle.as_str())
+                && now.since(draft.created) < FRESH_MS
+            {
                 continue;
             }
             let lane = self.outbox.logs.entry(draft.log).or_default();

@@ -16,7 +16,7 @@ use conclave_proto::frame::reply::{Appended, Reply};
 use conclave_proto::id::{Blob, ChannelId, InviteId, LogId, MailboxId, UserId};
 use conclave_proto::identity_log::Cap;
 use conclave_proto::limit::HOP_MAX;
-use conclave_proto::name::{CLI_HANDLE, SessionPath};
+use conclave_proto::name::{CLI_HANDLE, DESK_HANDLE, SessionPath};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::Now;
 
@@ -121,7 +121,15 @@ impl HubState {
             return Err(nobody());
         }
         let reader = MailboxId::of(&user, path);
-        if path.handle.as_str() == CLI_HANDLE || !self.logs.contains_key(&LogId::Mailbox(reader)) {
+        let desk = path.handle.as_str() == DESK_HANDLE;
+        if desk && header.route.kind() != Kind::Receipt {
+            let text = "nobody is at the desk to read messages";
+            return Err(Reject::new(Code::NotFound, text));
+        }
+        // Every machine has a desk, whether somebody has ever been there or not.
+        let opens = desk && account.log.machine_named(&path.machine).is_some();
+        let exists = opens || self.logs.contains_key(&LogId::Mailbox(reader));
+        if path.handle.as_str() == CLI_HANDLE || !exists {
             let there = account.paths.iter().rev().take(CANDIDATES_MAX);
             let there: Vec<String> = there.map(SessionPath::to_string).collect();
             let text = match there.is_empty() {
@@ -132,6 +140,9 @@ impl HubState {
         }
         if *log != LogId::Mailbox(reader) {
             return Err(Reject::new(Code::Malformed, "the entry is for another log"));
+        }
+        if opens {
+            self.make_mailbox(reader, user, path);
         }
         if let Some(account) = self.dir.users.get_mut(&user) {
             account.heard(session.user);

@@ -13,7 +13,7 @@ use conclave_proto::handshake::Mode;
 use conclave_proto::id::{ChannelId, LogId, MailboxId, SessionId, UserId};
 use conclave_proto::key::MachineKey;
 use conclave_proto::limit::{FRAME_BYTES_MAX, HEARTBEAT_MS, REQUESTS_IN_FLIGHT_MAX};
-use conclave_proto::name::{CLI_HANDLE, SessionPath};
+use conclave_proto::name::{CLI_HANDLE, DESK_HANDLE, SessionPath};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::{Mono, Now, UnixMs};
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,7 +97,8 @@ impl HubState {
             key: hello.key,
             instance: hello.instance,
         };
-        let one_shot = hello.handle.as_str() == CLI_HANDLE;
+        let desk = hello.handle.as_str() == DESK_HANDLE;
+        let one_shot = desk || hello.handle.as_str() == CLI_HANDLE;
         let path = if one_shot {
             SessionPath {
                 user: wish.user.clone(),
@@ -123,9 +124,12 @@ impl HubState {
             let text = format!("a user has at most {PATHS_MAX} handles; take one of them again");
             return Err(Reject::new(Code::LimitReached, text));
         }
-        let mailbox = (!one_shot).then(|| MailboxId::of(&user, &path));
+        let mailbox = (desk || !one_shot).then(|| MailboxId::of(&user, &path));
         if let Some(mailbox) = mailbox {
-            self.occupy(now, conn, user, &path, hello);
+            // Nobody is at the desk for long, and several may be: none takes the place of another.
+            if !desk {
+                self.occupy(now, conn, user, &path, hello);
+            }
             self.make_mailbox(mailbox, user, &path);
         }
         if let Some(c) = self.conns.get_mut(&conn) {
@@ -198,7 +202,7 @@ impl HubState {
         }
     }
 
-    fn make_mailbox(&mut self, mailbox: MailboxId, user: UserId, path: &SessionPath) {
+    pub(super) fn make_mailbox(&mut self, mailbox: MailboxId, user: UserId, path: &SessionPath) {
         let log = LogId::Mailbox(mailbox);
         if self.logs.contains_key(&log) {
             return;
@@ -208,7 +212,9 @@ impl HubState {
             ..LogState::empty()
         };
         self.logs.insert(log, state);
-        if let Some(account) = self.dir.users.get_mut(&user) {
+        if path.handle.as_str() != DESK_HANDLE
+            && let Some(account) = self.dir.users.get_mut(&user)
+        {
             account.paths.insert(path.clone());
         }
         let path = path.clone();
