@@ -1,13 +1,17 @@
 //! `conclave channel`: channels themselves.
 
+pub(super) mod set;
+
 use super::Context;
 use super::open::{self, Target};
 use crate::error::CliError;
 use conclave_client::client::{NewChannel, Signer};
 use conclave_proto::channel_log::{CtlBody, History, Mode, Visibility};
 use conclave_proto::frame::reply::ChannelInfo;
+use conclave_proto::id::ChannelId;
 use conclave_proto::name::Name;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Who can see and enter a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -86,6 +90,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// Say that a channel is confidential, or not any more
+    Set(set::Args),
     /// Give an end-to-end encrypted channel a new key now
     Rotate {
         /// The channel
@@ -183,10 +189,15 @@ pub(crate) async fn run(cx: &Context, command: Command) -> Result<(), CliError> 
             without_past,
             target,
         } => rotate(cx, &target, &channel, without_past).await,
+        Command::Set(args) => set::run(cx, args).await,
         Command::List { target } => {
-            let channels =
-                open::with(cx, &target, async |client| Ok(client.channels().await?)).await?;
-            show(cx, &channels);
+            let (channels, confidential) = open::with(cx, &target, async |client| {
+                let channels = client.channels().await?;
+                let confidential = set::confidential(client, &channels).await;
+                Ok((channels, confidential))
+            })
+            .await?;
+            show(cx, &channels, &confidential);
             Ok(())
         }
     }
@@ -230,21 +241,32 @@ async fn rotate(
 }
 
 /// Prints channels.
-pub(super) fn show(cx: &Context, channels: &[ChannelInfo]) {
-    let objects: Vec<_> = channels.iter().map(object).collect();
-    table(cx, channels, &json!({"channels": objects}));
+pub(super) fn show(cx: &Context, channels: &[ChannelInfo], confidential: &BTreeSet<ChannelId>) {
+    let objects: Vec<_> = channels.iter().map(|c| object(c, confidential)).collect();
+    table(cx, channels, confidential, &json!({"channels": objects}));
 }
 
 /// Prints channels as this machine knew them last, and says so.
-pub(super) fn show_known(cx: &Context, channels: &[ChannelInfo], why: &CliError) {
-    let objects: Vec<_> = channels.iter().map(object).collect();
+pub(super) fn show_known(
+    cx: &Context,
+    channels: &[ChannelInfo],
+    confidential: &BTreeSet<ChannelId>,
+    why: &CliError,
+) {
+    let objects: Vec<_> = channels.iter().map(|c| object(c, confidential)).collect();
     cx.out.talk(format_args!(
         "note: {why}; this is what this machine knew last"
     ));
-    table(cx, channels, &json!({"channels": objects, "offline": true}));
+    let all = json!({"channels": objects, "offline": true});
+    table(cx, channels, confidential, &all);
 }
 
-fn table(cx: &Context, channels: &[ChannelInfo], object: &Value) {
+fn table(
+    cx: &Context,
+    channels: &[ChannelInfo],
+    confidential: &BTreeSet<ChannelId>,
+    object: &Value,
+) {
     let row = |c: &ChannelInfo| {
         let topic = c
             .topic
@@ -253,7 +275,10 @@ fn table(cx: &Context, channels: &[ChannelInfo], object: &Value) {
             .unwrap_or_default();
         [
             format!("#{}", called(c.name.as_ref())),
-            c.visibility.clone(),
+            match confidential.contains(&c.channel) {
+                true => format!("{}, confidential", c.visibility),
+                false => c.visibility.clone(),
+            },
             readers(&c.mode).to_owned(),
             c.role.clone().unwrap_or_else(|| "-".to_owned()),
             c.members.to_string(),
@@ -273,11 +298,11 @@ fn table(cx: &Context, channels: &[ChannelInfo], object: &Value) {
 }
 
 /// A channel, for programs.
-pub(super) fn object(channel: &ChannelInfo) -> Value {
+fn object(channel: &ChannelInfo, confidential: &BTreeSet<ChannelId>) -> Value {
     json!({
         "id": channel.channel, "name": channel.name, "visibility": channel.visibility,
         "mode": channel.mode, "role": channel.role, "members": channel.members,
-        "topic": channel.topic,
+        "topic": channel.topic, "confidential": confidential.contains(&channel.channel),
     })
 }
 

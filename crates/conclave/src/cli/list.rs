@@ -7,6 +7,8 @@ use crate::error::{CliError, Exit};
 use conclave_client::client::Channel;
 use conclave_client::{Client, Session};
 use conclave_proto::frame::reply::ChannelInfo;
+use conclave_proto::id::ChannelId;
+use std::collections::BTreeSet;
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
@@ -17,18 +19,26 @@ pub(crate) struct Args {
 
 /// Lists; without a connection, what this machine knew last.
 pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
-    match open::with(cx, &args.target, open::joined).await {
-        Ok(joined) => channel::show(cx, &joined),
+    let joined = open::with(cx, &args.target, async |client| {
+        let joined = open::joined(client).await?;
+        let confidential = channel::set::confidential(client, &joined).await;
+        Ok((joined, confidential))
+    });
+    match joined.await {
+        Ok((joined, confidential)) => channel::show(cx, &joined, &confidential),
         Err(error) if error.exit == Exit::Offline => {
-            let known = known(cx, &args.target).await?;
-            channel::show_known(cx, &known, &error);
+            let (known, confidential) = known(cx, &args.target).await?;
+            channel::show_known(cx, &known, &confidential, &error);
         }
         Err(error) => return Err(error),
     }
     Ok(())
 }
 
-async fn known(cx: &Context, target: &Target) -> Result<Vec<ChannelInfo>, CliError> {
+/// Channels, and which of them are confidential.
+type Known = (Vec<ChannelInfo>, BTreeSet<ChannelId>);
+
+async fn known(cx: &Context, target: &Target) -> Result<Known, CliError> {
     let (home, server) = open::server(cx, target)?;
     let session = Session::one_shot(open::AGENT)?;
     let (client, _events) = Client::connect(&home, &server, session).await?;
@@ -47,7 +57,10 @@ async fn known(cx: &Context, target: &Target) -> Result<Vec<ChannelInfo>, CliErr
         ctl_seq: log.seq(),
         closed: false,
     };
-    let mut known: Vec<_> = logs?.iter().map(info).collect();
+    let logs = logs?;
+    let confidential = logs.iter().filter(|log| log.is_confidential());
+    let confidential = confidential.map(|log| *log.id()).collect();
+    let mut known: Vec<_> = logs.iter().map(info).collect();
     known.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(known)
+    Ok((known, confidential))
 }

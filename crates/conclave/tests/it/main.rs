@@ -8,6 +8,7 @@ mod bridges;
 mod claims;
 mod demo;
 mod doctor;
+mod flow;
 mod groups;
 mod help;
 mod items;
