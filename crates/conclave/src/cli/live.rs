@@ -3,7 +3,7 @@
 use conclave_bridge::control::find::{self, Note};
 use conclave_bridge::control::{Answer, Ask};
 use conclave_bridge::launched;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,39 @@ impl Live {
     pub(crate) fn name(&self) -> String {
         let named = self.word("/path").or_else(|| self.word("/handle"));
         named.map_or_else(|| format!("process {}", self.note.pid), str::to_owned)
+    }
+
+    /// Returns what keeps it from working as it should, a word or two each.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        let mut troubles = Vec::new();
+        if let Err(why) = &self.facts {
+            troubles.push(why.clone());
+        }
+        if self.fact("/paused").as_bool() == Some(true) {
+            troubles.push("paused".to_owned());
+        }
+        let trips = self.fact("/trips").as_array();
+        let trips = trips.into_iter().flatten();
+        let kind = |trip: &Value| {
+            trip.as_str()
+                .or_else(|| trip["kind"].as_str())
+                .map(str::to_owned)
+        };
+        troubles.extend(trips.filter_map(kind).map(|kind| format!("guard: {kind}")));
+        let asked = self.fact("/desk/pending").as_u64().unwrap_or(0);
+        if asked > 0 {
+            troubles.push(format!("{asked} to approve"));
+        }
+        troubles
+    }
+
+    /// Returns it for programs: who it is, and what it says of itself.
+    pub(crate) fn object(&self) -> Value {
+        let facts = self.facts.as_ref().ok();
+        json!({
+            "session": self.name(), "pid": self.note.pid, "cwd": self.note.cwd,
+            "facts": facts, "error": self.facts.as_ref().err(),
+        })
     }
 
     /// Returns its handle, if it says one.

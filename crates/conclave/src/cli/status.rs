@@ -1,11 +1,15 @@
 //! `conclave status`: what this machine is, what it has read, and what waits to be sent.
 //!
-//! Everything but the connection and who is live comes from this machine's own disk.
+//! Everything but the connection and who is live on a server comes from this machine: its disk, and what the
+//! sessions that run here tell of themselves.
 
 use super::Context;
 use super::channel;
+use super::live::{self, Live};
 use super::open;
 use crate::error::CliError;
+use crate::text;
+use conclave_bridge::journal::{self, Entry};
 use conclave_client::home::{Home, Profile};
 use conclave_client::owner::Owner;
 use conclave_client::replica::feed::FeedInfo;
@@ -13,12 +17,17 @@ use conclave_client::{Client, Session};
 use conclave_proto::channel_log::Mode;
 use conclave_proto::id::LogId;
 use conclave_proto::name::CLI_HANDLE;
+use conclave_proto::time::UnixMs;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// How long a server may take to answer before it counts as unreachable.
 const PROBE: Duration = Duration::from_secs(3);
+
+/// How many entries of the journal are shown to a person, and from how long ago, in milliseconds.
+const ENTRIES: usize = 5;
+const LATELY_MS: u64 = 86_400_000;
 
 /// What is known of a server.
 struct Known {
@@ -27,6 +36,8 @@ struct Known {
     copy: bool,
     connection: Connection,
     sessions: BTreeMap<String, Handle>,
+    /// What was stopped, asked and decided here lately, oldest first.
+    journal: Vec<Entry>,
 }
 
 /// How the server answered.
@@ -72,9 +83,13 @@ pub(crate) async fn run(cx: &Context) -> Result<(), CliError> {
             known.push(look(&home, server).await?);
         }
     }
-    let dir = cx.config_dir()?.display().to_string();
+    let dir = cx.config_dir()?;
+    let live = live::all(&dir);
     let objects: Vec<_> = known.iter().map(object).collect();
-    let object = json!({"dir": dir, "version": env!("CARGO_PKG_VERSION"), "servers": objects});
+    let object = json!({
+        "dir": dir, "version": env!("CARGO_PKG_VERSION"), "servers": objects,
+        "live": live.iter().map(Live::object).collect::<Vec<_>>(),
+    });
     if known.is_empty() {
         let text = "This machine knows no server yet. `conclave up` starts one, `conclave join` takes an invite link.";
         cx.out.result(text, &object);
@@ -85,6 +100,8 @@ pub(crate) async fn run(cx: &Context) -> Result<(), CliError> {
     cx.out.table(head, &rows, &object);
     if !cx.out.is_json() {
         show_sessions(cx, &known);
+        show_live(cx, &live);
+        show_journal(cx, &known);
     }
     Ok(())
 }
@@ -95,6 +112,7 @@ async fn look(home: &Home, server: Profile) -> Result<Known, CliError> {
         copy: Owner::has_copy(home, &server.id)?,
         connection: Connection::NoAccount,
         sessions: BTreeMap::new(),
+        journal: journal::newest(&home.server_dir(&server.id), ENTRIES),
         server,
     };
     let Some(account) = &known.server.user else {
@@ -209,6 +227,61 @@ fn show_sessions(cx: &Context, known: &[Known]) {
     }
 }
 
+/// Shows the sessions that run here, as they tell of themselves.
+fn show_live(cx: &Context, live: &[Live]) {
+    if live.is_empty() {
+        return;
+    }
+    let row = |session: &Live| {
+        let or_dash = |word: Option<&str>| word.unwrap_or("-").to_owned();
+        let woken = session.word("/wake/path").map(|path| {
+            let at = session.fact("/wake/at").as_u64();
+            at.map_or_else(
+                || path.to_owned(),
+                |at| format!("{path} {}", text::moment(UnixMs(at))),
+            )
+        });
+        [
+            session.name(),
+            session.note.pid.to_string(),
+            or_dash(session.word("/status")),
+            session
+                .fact("/unread")
+                .as_u64()
+                .map_or_else(|| "-".to_owned(), |n| n.to_string()),
+            woken.unwrap_or_else(|| "never".to_owned()),
+            or_dash(session.word("/wake/channel/state")),
+            session.troubles().join(", "),
+        ]
+    };
+    let rows: Vec<_> = live.iter().map(row).collect();
+    let head = [
+        "running here",
+        "process",
+        "status",
+        "unread",
+        "woken last by",
+        "channel",
+        "",
+    ];
+    cx.out.data("\n");
+    cx.out.table(head, &rows, &Value::Null);
+}
+
+/// Shows what the guards stopped and what was decided lately.
+fn show_journal(cx: &Context, known: &[Known]) {
+    let lately = |entry: &&Entry| text::now().since(entry.at) < LATELY_MS;
+    let entries = known.iter().flat_map(|known| &known.journal);
+    for entry in entries.filter(lately) {
+        let when = text::moment(entry.at);
+        let (session, text) = (&entry.session, text::printable(&entry.text));
+        cx.out.talk(format_args!("note: {when} {session}: {text}"));
+        if let Some(hint) = &entry.hint {
+            cx.out.talk(format_args!("      {}", text::printable(hint)));
+        }
+    }
+}
+
 /// What a session is doing, in a word.
 fn state(known: &Known, handle: &Handle) -> &'static str {
     match (&known.connection, handle.live) {
@@ -240,5 +313,6 @@ fn object(known: &Known) -> Value {
         "user": account.map(|a| &a.user), "machine": account.map(|a| &a.machine),
         "owner_key_copy": known.copy, "connection": connection,
         "sessions": known.sessions.iter().map(session).collect::<Vec<_>>(),
+        "journal": known.journal,
     })
 }

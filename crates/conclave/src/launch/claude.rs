@@ -138,7 +138,7 @@ fn has_hooks(settings: &Value) -> bool {
         let args = hook.get("args").and_then(Value::as_array);
         let args = args.into_iter().flatten().filter_map(Value::as_str);
         let mut words = command.split_whitespace().chain(args);
-        command.contains(SERVER) && words.any(|word| word == "hook")
+        command.contains(SERVER) && words.any(|word| word.trim_end_matches(';') == "hook")
     })
 }
 
@@ -377,6 +377,7 @@ mod tests {
 
         for hook in [
             json!({"command": "/x/conclave hook"}),
+            json!({"command": "test -x '/x/conclave' && exec '/x/conclave' hook; exit 0"}),
             json!({"command": "/x/conclave", "args": ["--config-dir", "/h", "hook"]}),
         ] {
             let settings = json!({"hooks": {"Stop": [{"hooks": [hook]}]}});

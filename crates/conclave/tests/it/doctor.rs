@@ -326,3 +326,51 @@ fn sessions_are_woken_and_those_that_do_not_wake_fail() {
     assert_eq!(said.code, 1, "{said:?}");
     assert_eq!(said.json()["sessions"][0]["why_not"], "no path is left");
 }
+
+#[test]
+fn a_session_that_is_there_and_does_not_answer_fails() {
+    let home = Home::new();
+    stand_in(
+        &home,
+        &json!({"handle": "web", "status": "idle", "wake": {"path": "inbox", "at": 1000},
+        "hooks": {"last": "stop", "at": 2000}}),
+    );
+    let said = Said::of(&home, &[]);
+    said.has("session", "ok", "web: status idle");
+    said.has("wake", "ok", "woken last by inbox");
+    said.has("hooks", "ok", "web: stop");
+    let socket = home.path().join(format!("run/{}.sock", std::process::id()));
+    fs::remove_file(socket).unwrap();
+    let said = Said::of(&home, &[]);
+    said.fails();
+    said.has("session", "fail", "No such file");
+}
+
+#[test]
+fn status_tells_of_sessions_that_run_here_and_of_what_was_stopped() {
+    let up = Up::start();
+    let bob = up.guest("bob", up.link());
+    let mut web = Session::start(&bob, "web");
+    web.must("join_channel", json!({"channel": "general"}));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let entry = json!({"at": u64::try_from(now.unwrap().as_millis()).unwrap(), "session": "web", "kind": "loop",
+        "text": "two sessions thanked each other", "hint": "conclave journal"});
+    fs::write(server_dir(&bob).join("journal"), format!("{entry}\n")).unwrap();
+    let status = bob.run(&["status", "--json"]).ok().json();
+    assert!(status["live"][0]["pid"].is_u64(), "{status}");
+    assert!(status["live"][0]["facts"]["unread"].is_u64(), "{status}");
+    assert_eq!(
+        status["servers"][0]["journal"][0]["kind"], "loop",
+        "{status}"
+    );
+    let said = bob.run(&["status"]).ok();
+    assert!(said.stdout.contains("RUNNING HERE"), "{said:?}");
+    assert!(
+        said.stderr.contains("two sessions thanked each other"),
+        "{said:?}"
+    );
+    Said::of(&bob, &[]).has("guard", "warn", "two sessions thanked each other");
+    drop(web);
+    let status = bob.run(&["status", "--json"]).ok().json();
+    assert_eq!(status["live"], json!([]), "{status}");
+}

@@ -3,6 +3,7 @@
 use super::files::Fault;
 use super::scene::{Scene, Server};
 use super::{Finding, State};
+use crate::cli::live::Live;
 use crate::cli::open;
 use crate::error::chain;
 use crate::text;
@@ -11,6 +12,7 @@ use conclave_client::error::ClientError;
 use conclave_client::home::HomeError;
 use conclave_proto::link::DownReason;
 use conclave_proto::reject::Code;
+use conclave_proto::time::UnixMs;
 
 /// A check.
 pub(super) type Check = fn(&Scene) -> Vec<Finding>;
@@ -432,24 +434,9 @@ fn sessions(scene: &Scene) -> Vec<Finding> {
         }
         let status = session.word("/status").unwrap_or("unknown");
         findings.push(Finding::ok(name, format!("{called}: status {status}")));
-        let path = session
-            .word("/wake/last/path")
-            .or_else(|| session.word("/wake/path"));
-        findings.push(match path {
-            Some(path) => Finding::ok("wake", format!("{called}: woken last by {path}")),
-            None => Finding::warn(
-                "wake",
-                format!("{called}: nothing has woken it yet"),
-                "`conclave doctor wake` tries",
-            ),
-        });
-        let channel = session
-            .word("/wake/channel/state")
-            .or_else(|| session.word("/channel/state"));
-        let why = session
-            .word("/wake/channel/why")
-            .or_else(|| session.word("/channel/why"));
-        if let Some(state) = channel {
+        findings.push(woken(session, &called));
+        let why = session.word("/wake/channel/why");
+        if let Some(state) = session.word("/wake/channel/state") {
             let why = why.map_or_else(String::new, |why| format!(" ({why})"));
             findings.push(Finding::ok("channel", format!("{called}: {state}{why}")));
         }
@@ -458,16 +445,37 @@ fn sessions(scene: &Scene) -> Vec<Finding> {
                 let event = session.word("/hooks/last").unwrap_or("a hook");
                 Finding::ok(
                     "hooks",
-                    format!(
-                        "{called}: {event} at {}",
-                        text::moment(conclave_proto::time::UnixMs(at))
-                    ),
+                    format!("{called}: {event} at {}", text::moment(UnixMs(at))),
                 )
             }
             None => Finding::new("hooks", State::Ok, format!("{called}: none has fired yet")),
         });
     }
     findings
+}
+
+/// How an agent was woken last, or how it might be.
+fn woken(session: &Live, called: &str) -> Finding {
+    let at = session.fact("/wake/at").as_u64();
+    if let (Some(path), Some(at)) = (session.word("/wake/path"), at) {
+        let when = text::moment(UnixMs(at));
+        return Finding::ok("wake", format!("{called}: woken last by {path} at {when}"));
+    }
+    let ways = session.fact("/wake/paths").as_array();
+    let ways = ways
+        .into_iter()
+        .flatten()
+        .filter(|way| way["state"] != "none");
+    let ways: Vec<_> = ways.filter_map(|way| way["path"].as_str()).collect();
+    let ways = match ways.is_empty() {
+        true => "no way to do so is known".to_owned(),
+        false => format!("it may go by {}", ways.join(", ")),
+    };
+    Finding::warn(
+        "wake",
+        format!("{called}: nothing has woken it yet; {ways}"),
+        "`conclave doctor wake` tries",
+    )
 }
 
 #[cfg(test)]

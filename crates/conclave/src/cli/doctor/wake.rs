@@ -57,7 +57,7 @@ fn object(session: &Live, told: &Result<Value, String>) -> Value {
     let why = word("why_not").or_else(|| told.as_ref().err().map(|why| json!(why)));
     json!({
         "session": session.name(), "path": word("path"), "proven": word("proven") == Some(json!(true)),
-        "within_ms": word("within_ms"), "why_not": why, "paths": word("paths"),
+        "within_ms": word("within_ms"), "why_not": why, "wake": word("wake"),
     })
 }
 
