@@ -1,15 +1,28 @@
-//! The loop guard: causal depth, budgets that refill by time, and the two-party breaker.
+//! The loop guard: causal depth, budgets that refill by time, the two-party breaker and the worm check.
 //!
-//! It bounds what a fooled or polite pair of agents can cost. It never blocks reading, and every
-//! refusal says when to try again. Deep content checks are not here.
+//! It bounds what a fooled or polite pair of agents can cost. It never blocks reading, and every refusal
+//! says which bound it is, when to try again, and how a human allows more.
 
+mod breaker;
+mod budget;
+pub mod polite;
+pub mod print;
+mod quiet;
+pub mod worm;
+
+use crate::state::HomeId;
 use crate::trust::HOP_MAX;
+use breaker::{Breakers, Held};
+pub use breaker::{Line, Pair, With};
+pub(crate) use budget::{Bucket, Budget, Recent};
 use conclave_proto::body::Priority;
 use conclave_proto::id::MsgId;
 use conclave_proto::name::SessionPath;
 use conclave_proto::reject::{Code, Reject};
-use conclave_proto::time::Mono;
-use std::collections::{BTreeMap, VecDeque};
+use conclave_proto::time::{Mono, Now, UnixMs};
+pub use quiet::DAY_MIN;
+use std::collections::VecDeque;
+use worm::{Spread, Worm};
 
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
@@ -19,64 +32,18 @@ const SESSION: Budget = Budget::new(60, 5 * MINUTE_MS);
 const DAY: Budget = Budget::new(2_000, 24 * HOUR_MS);
 const ROOT: Budget = Budget::new(40, HOUR_MS);
 
-/// So many messages without content between two sessions open the breaker, for so long.
-const POLITE_MAX: u32 = 8;
-const BREAKER_MS: u64 = 10 * MINUTE_MS;
+/// The most messages a human allows beyond the budgets at once.
+pub const MORE_MAX: u64 = 1_000;
 
-/// The most conversations and partners remembered; the oldest are forgotten first.
-const REMEMBERED_MAX: usize = 1_024;
+/// The most trips that wait to be told; nobody waits for more.
+const TRIPS_MAX: usize = 16;
 
-/// So many in so long.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Budget {
-    tokens: u64,
-    refill_ms: u64,
-}
-
-impl Budget {
-    pub(crate) const fn new(tokens: u64, refill_ms: u64) -> Self {
-        Self { tokens, refill_ms }
-    }
-}
-
-/// A bucket that refills evenly; levels are kept in token-milliseconds, so that nothing is rounded.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bucket {
-    budget: Budget,
-    level: u64,
-    at: Mono,
-}
-
-impl Bucket {
-    pub(crate) const fn full(budget: Budget, now: Mono) -> Self {
-        Self {
-            budget,
-            level: budget.tokens * budget.refill_ms,
-            at: now,
-        }
-    }
-
-    /// Returns how long until there is a token; 0 if there is one.
-    pub(crate) fn wait_ms(&mut self, now: Mono) -> u64 {
-        self.wait_for(now, 1)
-    }
-
-    /// Returns how long until there are so many tokens; 0 if they are there.
-    pub(crate) fn wait_for(&mut self, now: Mono, wanted: u64) -> u64 {
-        let Budget { tokens, refill_ms } = self.budget;
-        let gained = now.since(self.at).saturating_mul(tokens);
-        self.level = self.level.saturating_add(gained).min(tokens * refill_ms);
-        self.at = now;
-        let needed = refill_ms.saturating_mul(wanted.min(tokens));
-        needed.saturating_sub(self.level).div_ceil(tokens)
-    }
-
-    pub(crate) const fn take(&mut self, tokens: u64) {
-        self.level = self
-            .level
-            .saturating_sub(tokens.saturating_mul(self.budget.refill_ms));
-    }
-}
+/// What a human can do when a budget is used up.
+const ALLOW_MORE: &str = "wait as long as retry_after_ms says, or your human allows more with `conclave resume --more 20`";
+/// What a human can do when two sessions only exchange courtesies.
+const SAY_NOTHING: &str = "say nothing more to it; questions (`ask`) and answers to its questions still pass; your human can end this with `conclave resume`";
+/// What a human can do when a text spreads.
+const ONCE_TO_ALL: &str = "one call with several recipients in `to` counts once; your human can see it with `conclave journal` and allow it with `conclave resume`";
 
 /// What is about to be sent.
 #[derive(Clone, Copy, Debug)]
@@ -85,12 +52,16 @@ pub struct Outgoing<'a> {
     pub hop: u8,
     /// The first message of its conversation, if it answers one.
     pub root: Option<MsgId>,
-    /// Who it is whispered to.
-    pub whispers: &'a [&'a SessionPath],
+    /// Where it is said.
+    pub pairs: &'a [Pair],
     /// How much it costs: see [`cost`].
     pub units: u64,
     /// The words.
     pub text: &'a str,
+    /// Whether it asks.
+    pub expects_reply: bool,
+    /// This session.
+    pub me: Option<&'a SessionPath>,
 }
 
 /// Returns what a call costs: one unit for what it says in channels and one for each whisper, and two
@@ -105,19 +76,60 @@ pub fn cost(channels: usize, whispers: usize, priority: Priority) -> u64 {
     }
 }
 
+/// Something that was stopped without a refusal: the agent and its human are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trip {
+    /// Two sessions only exchanged courtesies.
+    Loop {
+        /// Where.
+        pair: Pair,
+        /// In a channel: with whom.
+        peer: Option<SessionPath>,
+        /// For how long they are parted; none: until a human ends it.
+        for_ms: Option<u64>,
+    },
+    /// A text came from several sessions.
+    Worm {
+        /// On which server.
+        home: HomeId,
+        /// Who brought it now.
+        from: SessionPath,
+    },
+}
+
+/// Why something is not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// What kind of thing it is, as in the journal.
+    pub kind: &'static str,
+    /// The refusal.
+    pub reject: Reject,
+    /// What to do.
+    pub hint: &'static str,
+}
+
+impl Stop {
+    fn limited(kind: &'static str, text: &str, wait_ms: Option<u64>, hint: &'static str) -> Self {
+        let reject = Reject::new(Code::RateLimited, text);
+        let reject = match wait_ms {
+            Some(ms) => reject.retry_after(ms),
+            None => reject,
+        };
+        Self { kind, reject, hint }
+    }
+}
+
 /// The guard of one agent session.
 #[derive(Debug)]
 pub struct Guard {
     session: Bucket,
     day: Bucket,
     roots: Recent<MsgId, Bucket>,
-    polite: Recent<SessionPath, Polite>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Polite {
-    count: u32,
-    open_until: Option<Mono>,
+    /// What a human allowed beyond the budgets.
+    more: u64,
+    breakers: Breakers,
+    worm: Worm,
+    trips: VecDeque<Trip>,
 }
 
 impl Guard {
@@ -128,7 +140,10 @@ impl Guard {
             session: Bucket::full(SESSION, now),
             day: Bucket::full(DAY, now),
             roots: Recent::default(),
-            polite: Recent::default(),
+            more: 0,
+            breakers: Breakers::default(),
+            worm: Worm::default(),
+            trips: VecDeque::new(),
         }
     }
 
@@ -141,23 +156,63 @@ impl Guard {
     /// Charges a send, or says which bound it would break and when to try again.
     ///
     /// # Errors
-    /// `hop_limit` or `rate_limited`.
-    pub fn send(&mut self, now: Mono, out: Outgoing<'_>) -> Result<(), Reject> {
+    /// [`Stop`] with `hop_limit` or `rate_limited`; then nothing was charged.
+    pub fn send(&mut self, now: Now, out: Outgoing<'_>) -> Result<(), Stop> {
         if out.hop > HOP_MAX {
             let text = "this answer is too deep in a chain of agents answering agents";
-            return Err(Reject::new(Code::HopLimit, text));
+            let reject = Reject::new(Code::HopLimit, text);
+            let hint = Code::HopLimit.hint();
+            return Err(Stop {
+                kind: "loop",
+                reject,
+                hint,
+            });
         }
-        for path in out.whispers {
-            let polite = self.polite.entry(*path, Polite::default);
-            if let Some(until) = polite.open_until.filter(|until| now < *until) {
-                let text = "you and this peer exchanged 8 messages without content; say nothing";
-                return Err(limited(text, until.since(now)));
-            }
+        let line = Line {
+            text: out.text,
+            from: None,
+            expects_reply: out.expects_reply,
+            human: false,
+            me: out.me,
+        };
+        self.held(now.mono, &line, out.pairs)?;
+        self.affords(now.mono, &out)?;
+        self.spreads(now, &out)?;
+        self.charge(now.mono, &out);
+        for pair in out.pairs {
+            let tripped = self.breakers.note(now.mono, pair, &line);
+            self.tripped(tripped);
+        }
+        Ok(())
+    }
+
+    fn held(&mut self, now: Mono, line: &Line<'_>, pairs: &[Pair]) -> Result<(), Stop> {
+        for pair in pairs {
+            let wait = match self.breakers.held(now, pair, line) {
+                None => continue,
+                Some(Held::For(ms)) => Some(ms),
+                Some(Held::ForHuman) => None,
+            };
+            let text = match wait {
+                Some(_) => "you and this peer exchanged 8 messages without content",
+                None => {
+                    "you and this peer exchanged 8 messages without content, three times today: only your human ends this"
+                }
+            };
+            return Err(Stop::limited("loop", text, wait, SAY_NOTHING));
+        }
+        Ok(())
+    }
+
+    /// Says which budget is used up, unless a human allowed more.
+    fn affords(&mut self, now: Mono, out: &Outgoing<'_>) -> Result<(), Stop> {
+        if self.more >= out.units {
+            return Ok(());
         }
         let root = out
             .root
             .map(|root| self.roots.entry(&root, || Bucket::full(ROOT, now)));
-        let mut buckets = [
+        let buckets = [
             (
                 Some(&mut self.session),
                 "60 messages in 5 minutes are the most",
@@ -168,122 +223,113 @@ impl Guard {
                 "40 messages in one conversation within an hour are the most",
             ),
         ];
-        for (bucket, text) in &mut buckets {
-            let wait = bucket
-                .as_mut()
-                .map_or(0, |bucket| bucket.wait_for(now, out.units));
+        for (bucket, text) in buckets {
+            let wait = bucket.map_or(0, |bucket| bucket.wait_for(now, out.units));
             if wait > 0 {
-                return Err(limited(text, wait));
+                return Err(Stop::limited("flood", text, Some(wait), ALLOW_MORE));
             }
-        }
-        buckets
-            .into_iter()
-            .filter_map(|(bucket, _)| bucket)
-            .for_each(|bucket| bucket.take(out.units));
-        for path in out.whispers {
-            self.exchanged(now, path, out.text);
         }
         Ok(())
     }
 
-    /// Notes a whisper that came, or one that was sent; returns whether the breaker opened now.
-    pub fn exchanged(&mut self, now: Mono, peer: &SessionPath, text: &str) -> bool {
-        let polite = self.polite.entry(peer, Polite::default);
-        polite.count = if is_polite(text) { polite.count + 1 } else { 0 };
-        let opens = polite.count >= POLITE_MAX;
-        if opens {
-            *polite = Polite {
-                count: 0,
-                open_until: Some(now.plus(BREAKER_MS)),
-            };
+    /// Takes from the budgets, and from what a human allowed where they are used up.
+    fn charge(&mut self, now: Mono, out: &Outgoing<'_>) {
+        let mut beyond = false;
+        let root = out
+            .root
+            .map(|root| self.roots.entry(&root, || Bucket::full(ROOT, now)));
+        for bucket in [Some(&mut self.session), Some(&mut self.day), root] {
+            let Some(bucket) = bucket else { continue };
+            beyond |= bucket.wait_for(now, out.units) > 0;
+            bucket.take(out.units);
         }
-        opens
-    }
-}
-
-fn limited(text: &str, wait_ms: u64) -> Reject {
-    Reject::new(Code::RateLimited, text).retry_after(wait_ms)
-}
-
-/// Returns whether a text only acknowledges: short, and made of thanks and agreement.
-fn is_polite(text: &str) -> bool {
-    const WORDS: [&str; 36] = [
-        "ack",
-        "acknowledged",
-        "all",
-        "alright",
-        "and",
-        "awesome",
-        "bye",
-        "cheers",
-        "cool",
-        "done",
-        "fine",
-        "goodbye",
-        "good",
-        "got",
-        "great",
-        "is",
-        "it",
-        "noted",
-        "ok",
-        "okay",
-        "perfect",
-        "pleasure",
-        "roger",
-        "so",
-        "sounds",
-        "sure",
-        "thank",
-        "thanks",
-        "that",
-        "the",
-        "too",
-        "understood",
-        "very",
-        "welcome",
-        "you",
-        "yes",
-    ];
-    let letters = |c: char| !c.is_alphanumeric() && c != '\'';
-    let words = text.split(letters).filter(|word| !word.is_empty());
-    let filler = [
-        "much", "your", "re", "you're", "works", "for", "me", "most", "again",
-    ];
-    let polite = |w: &str| WORDS.contains(&w) || filler.contains(&w);
-    text.len() <= 120 && words.map(str::to_lowercase).all(|word| polite(&word))
-}
-
-/// A small map that forgets its oldest keys.
-#[derive(Debug)]
-pub(crate) struct Recent<K, V> {
-    map: BTreeMap<K, V>,
-    order: VecDeque<K>,
-}
-
-impl<K, V> Default for Recent<K, V> {
-    fn default() -> Self {
-        Self {
-            map: BTreeMap::new(),
-            order: VecDeque::new(),
+        if beyond {
+            self.more = self.more.saturating_sub(out.units);
         }
     }
-}
 
-impl<K: Ord + Clone, V> Recent<K, V> {
-    pub(crate) fn find(&self, key: &K) -> Option<&V> {
-        self.map.get(key)
-    }
-
-    pub(crate) fn entry(&mut self, key: &K, make: impl FnOnce() -> V) -> &mut V {
-        if !self.map.contains_key(key) {
-            if self.order.len() >= REMEMBERED_MAX
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.map.remove(&oldest);
+    fn spreads(&mut self, now: Now, out: &Outgoing<'_>) -> Result<(), Stop> {
+        let mut places: Vec<String> = out.pairs.iter().map(place).collect();
+        places.sort_unstable();
+        let text = match self.worm.send(now.wall, &places.join(" "), out.text) {
+            Ok(()) => return Ok(()),
+            Err(Spread::Targets) => "the same text went to 2 other places within 10 minutes",
+            Err(Spread::Forwards) => {
+                "this text came from a peer and was carried on already: texts that spread themselves do that"
             }
-            self.order.push_back(key.clone());
+        };
+        Err(Stop::limited("worm", text, None, ONCE_TO_ALL))
+    }
+
+    /// Notes a message of a peer; returns whether it wakes nobody.
+    pub fn heard(&mut self, now: Mono, pair: &Pair, line: &Line<'_>) -> bool {
+        let hushed = self.breakers.hushes(now, pair, line);
+        let tripped = self.breakers.note(now, pair, line);
+        let opened = tripped.is_some();
+        self.tripped(tripped);
+        hushed || opened
+    }
+
+    /// Notes a text that came; returns whether it is kept from the agent, for others brought it, too.
+    pub fn came(&mut self, at: UnixMs, pair: &Pair, from: &SessionPath, text: &str) -> bool {
+        let spreads = self.worm.came(at, (pair.home, from), &place(pair), text);
+        if spreads {
+            let from = from.clone();
+            let home = pair.home;
+            self.tripped(Some(Trip::Worm { home, from }));
         }
-        self.map.entry(key.clone()).or_insert_with(make)
+        spreads
+    }
+
+    /// Returns whether a text is kept from the agent.
+    #[must_use]
+    pub fn withholds(&self, text: &str) -> bool {
+        self.worm.withholds(text)
+    }
+
+    fn tripped(&mut self, trip: Option<Trip>) {
+        if self.trips.len() < TRIPS_MAX {
+            self.trips.extend(trip);
+        }
+    }
+
+    /// Returns the next thing that was stopped and nobody was told of.
+    pub fn poll_trip(&mut self) -> Option<Trip> {
+        self.trips.pop_front()
+    }
+
+    /// Notes that a human gave the agent a prompt: the short budget is full again, and who was parted may talk,
+    /// unless only a human's word ends that.
+    pub fn human(&mut self, now: Mono) {
+        self.session = Bucket::full(SESSION, now);
+        self.breakers.human();
+    }
+
+    /// Carries out a human's word: everything that tripped is forgotten, and so many messages go beyond the
+    /// budgets.
+    pub fn resume(&mut self, more: u64) {
+        self.more = self.more.saturating_add(more).min(MORE_MAX);
+        self.breakers.reset();
+        self.worm.reset();
+    }
+
+    /// Returns how many messages go beyond the budgets.
+    #[must_use]
+    pub const fn more(&self) -> u64 {
+        self.more
+    }
+
+    /// Returns who is parted now, and for how long; none: until a human ends it.
+    pub fn parted(&self, now: Mono) -> impl Iterator<Item = (&Pair, Option<u64>)> {
+        self.breakers.open(now)
+    }
+}
+
+/// Names a place for comparison.
+fn place(pair: &Pair) -> String {
+    let home = pair.home.0;
+    match &pair.with {
+        With::Session(path) => format!("{home} {path}"),
+        With::Channel(id) => format!("{home} {id}"),
     }
 }

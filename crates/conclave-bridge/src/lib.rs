@@ -24,6 +24,7 @@ pub mod remote;
 pub mod render;
 pub mod session;
 pub mod state;
+pub mod switch;
 pub mod tool;
 pub mod trust;
 pub mod wake;

@@ -4,7 +4,7 @@
 use crate::fabric::{Event, Fabric};
 use crate::files;
 use crate::remote::{Given, Parts, Remote};
-use crate::session::{Opener, Setup};
+use crate::session::{MinuteOf, Opener, Setup};
 use crate::state::HomeId;
 use crate::tool::Sets;
 use crate::wake::inbox::FromHost;
@@ -41,6 +41,8 @@ pub struct BridgeConfig {
     pub sets: Sets,
     /// What the session is, and the groups it carries in its home channel.
     pub given: Given,
+    /// Tells the minute of the day, for quiet hours; none: by UTC.
+    pub minute: Option<MinuteOf>,
 }
 
 impl BridgeConfig {
@@ -53,6 +55,7 @@ impl BridgeConfig {
             home: Some(self.home.clone()),
             from_host: FromHost::of_this_process(),
             relays: self.names_approvers(),
+            minute: self.minute,
         }
     }
 

@@ -12,6 +12,8 @@ pub(crate) mod find;
 mod held;
 mod lapsed;
 mod missed;
+pub(crate) mod stand;
+mod trip;
 mod wake;
 
 use changes::Changes;
@@ -20,6 +22,8 @@ use early::Early;
 pub(crate) use find::exact_name;
 use held::Again;
 use lapsed::Lapsed;
+pub use stand::MinuteOf;
+use trip::Notes;
 
 use crate::control::seat::Seat;
 use crate::fabric::{Event, Fabric, Later, ServerView};
@@ -27,6 +31,7 @@ use crate::mcp::{Command, Host, Push};
 use crate::outbound::hold::{Hold, Holds};
 use crate::policy::Levels;
 use crate::state::{Home, HomeId, Input, Message, Output, State};
+use crate::switch::Resume;
 use crate::tool::answer::{Answer, Failure};
 use crate::tool::args::Object;
 use crate::tool::{self, Page, Reply, Sets, Step, Work};
@@ -77,6 +82,8 @@ pub struct Setup {
     pub from_host: FromHost,
     /// Whether the host is offered to have its permission dialogs answered by the user's approvers.
     pub relays: bool,
+    /// Tells the minute of the day, for quiet hours; none: by UTC.
+    pub minute: Option<MinuteOf>,
 }
 
 /// Runs a session until the host goes.
@@ -107,9 +114,14 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
         holds: Holds::default(),
         wakers: wake::Wakers::new(setup.from_host, setup.home.as_deref()),
         desk: desk::Desks::new(now(start).mono),
+        notes: Notes::default(),
+        resumed: None,
     };
     session.state.handle(now(start), Input::Host(given));
     let mut calls = session.take_seat(setup.home.as_deref());
+    let ended = CancellationToken::new();
+    let mut stands = session.take_stand(setup.home.as_deref(), setup.minute, ended.clone());
+    let _looking = ended.drop_guard();
     let (mut commands, closed) = (host.commands, host.closed);
     loop {
         let deadline = session.state.next_timeout();
@@ -128,6 +140,7 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
                 }
             }
             Some(call) = calls.recv() => session.controlled(call),
+            Some(standing) = stands.recv() => session.stand(standing),
             Some((home, event)) = events.recv(), if session.takes_events() => {
                 session.told(home, event);
             }
@@ -182,6 +195,9 @@ pub struct Session {
     wakers: wake::Wakers,
     /// Calls that wait for a verdict, here and of others.
     desk: desk::Desks,
+    notes: Notes,
+    /// What a human allowed last.
+    resumed: Option<Resume>,
 }
 
 enum Opening {
@@ -271,6 +287,7 @@ impl Session {
             let text = "there is no such tool";
             return Err(Failure::new("unknown_tool", text, "list the tools"));
         };
+        self.may_run(tool)?;
         self.gate(now, tool.name, &args)?;
         let args = tool.check(args)?;
         tool.start(self, now, &args)
@@ -441,6 +458,7 @@ impl Session {
 
     /// Carries out what the state decided.
     fn drain(&mut self) {
+        self.tell_trips();
         while let Some(output) = self.state.poll_output() {
             match output {
                 Output::Push(frame) => {
@@ -472,8 +490,11 @@ impl Session {
     }
 
     fn wake(&mut self) {
+        if self.state.is_paused() {
+            return;
+        }
         let now = self.now();
-        while (self.state.unread() > 0 || self.changes.is_due()) && !self.waits.is_empty() {
+        while (self.state.has_loud() || self.changes.is_due()) && !self.waits.is_empty() {
             let wait = self.waits.remove(0);
             wait.timer.abort();
             // Nobody reads the answer of a wait that was given up: the messages stay unread.

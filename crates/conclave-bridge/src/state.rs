@@ -9,6 +9,7 @@ mod boundary;
 mod item;
 mod message;
 mod push;
+mod stand;
 mod unread;
 pub mod urgency;
 
@@ -28,6 +29,8 @@ use conclave_proto::profile::Status;
 use conclave_proto::time::{Mono, Now, UnixMs};
 pub use item::Kept;
 pub use message::{Age, Home, HomeId, Message, Place, Thread, Why};
+use stand::Sound;
+pub use stand::Stand;
 use std::collections::{BTreeMap, VecDeque};
 pub use unread::UNREAD_MAX;
 use unread::{Carrier, Item, Put, Unread};
@@ -65,6 +68,8 @@ pub enum Input {
     },
     /// A server's levels or channels are these now.
     Home(HomeId, Box<Home>),
+    /// The machine stands like this now.
+    Stand(Stand),
     /// A timer ran out.
     Timeout,
 }
@@ -113,6 +118,7 @@ pub struct State {
     /// The questions that calls wait for.
     asked: BTreeMap<MsgId, ask::Asked>,
     guard: Guard,
+    stand: Stand,
     pushes: Bucket,
     push_bytes: Bucket,
     notices: BTreeMap<&'static str, Bucket>,
@@ -157,6 +163,7 @@ impl State {
             threads: Recent::default(),
             asked: BTreeMap::new(),
             guard: Guard::new(now.mono),
+            stand: Stand::default(),
             pushes: Bucket::full(PUSHES, now.mono),
             push_bytes: Bucket::full(PUSH_BYTES, now.mono),
             notices: BTreeMap::new(),
@@ -194,10 +201,10 @@ impl State {
             Input::Waits(count) => {
                 self.waits = count;
                 self.waiting(count);
-                match (count, self.unread.is_empty()) {
-                    (_, true) => {}
-                    (0, false) => self.offer_pushes(now),
-                    (_, false) => self.outputs.push_back(Output::Wake),
+                match (count, self.has_loud()) {
+                    (_, false) => {}
+                    (0, true) => self.offer_pushes(now),
+                    (_, true) => self.outputs.push_back(Output::Wake),
                 }
             }
             Input::More => self.unread.set_overflowed(),
@@ -207,6 +214,7 @@ impl State {
                 // Another status holds back less.
                 self.offer_pushes(now);
             }
+            Input::Stand(stand) => self.stand(now, stand),
             Input::Timeout => {
                 if self.announce_at.is_some_and(|at| at <= now.mono) {
                     self.announce_at = None;
@@ -392,6 +400,9 @@ impl State {
     pub fn show(&mut self, now: Now, message: &Message, age: Age, offset: usize) -> Frame {
         self.note_thread(message);
         self.read.note_message(message);
+        if let Some(withheld) = self.withheld(message) {
+            return withheld;
+        }
         let age_ms = now.wall.since(message.at);
         let scope = message.place.scope();
         let (tier, level) = match self.homes.get(&message.home) {
@@ -434,25 +445,30 @@ impl State {
         if !self.is_meant(&message) {
             return self.mark_message(&message, Why::Passed);
         }
-        if age == Age::Live && message.place == Place::Whisper {
-            let opened = self.guard.exchanged(now.mono, &message.from, &message.text);
-            if opened {
-                self.push_notice("loop", "You and a peer exchanged 8 messages without content. Whispers to it are held for 10 minutes; say nothing more.");
-            }
-        }
+        let sound = self.guarded(now, &message, age);
         if let Some((message, age)) = self.answers(message, age) {
-            self.keep_unread(now, message, age);
+            self.keep(now, message, age, sound);
         }
     }
 
     fn keep_unread(&mut self, now: Now, message: Message, age: Age) {
-        match self.unread.insert(now.mono, message, age) {
+        self.keep(now, message, age, Sound::Heard);
+    }
+
+    fn keep(&mut self, now: Now, message: Message, age: Age, sound: Sound) {
+        let item = Item {
+            hushed: sound == Sound::Hushed,
+            ..Item::new(now.mono, message, age)
+        };
+        let held = self.is_held(&item);
+        match self.unread.insert(item) {
             Put::Known => return,
             // The agent hears at least that there is something.
             Put::NoRoom(item) if self.due(&item).is_some_and(|at| at <= now.mono) => {
                 return self.announce(now);
             }
             Put::NoRoom(_) => return,
+            Put::New if held => return,
             Put::New => {}
         }
         if self.waits > 0 {

@@ -2,6 +2,7 @@
 
 use conclave_proto::time::UnixMs;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -65,6 +66,14 @@ pub(crate) fn now() -> UnixMs {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The minute of the day of a moment, where this machine is.
+pub(crate) fn minute(at: UnixMs) -> u16 {
+    let ms = i64::try_from(at.0).unwrap_or(i64::MAX);
+    let moment = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
+    let time = moment.to_zoned(TimeZone::system()).time();
+    u16::try_from(i16::from(time.hour()) * 60 + i16::from(time.minute())).unwrap_or_default()
 }
 
 /// A moment, for people and programs alike: RFC 3339 in UTC, whole seconds.

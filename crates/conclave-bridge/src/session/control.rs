@@ -29,9 +29,11 @@ impl Session {
     pub(super) fn controlled(&mut self, call: Call) {
         let Call { ask, answers } = call;
         let answer = match ask {
-            Ask::Facts => {
-                Answer::Facts(json!({"unread": self.state.unread(), "wake": self.wake_facts()}))
-            }
+            Ask::Facts => Answer::Facts(json!({
+                "unread": self.state.unread(),
+                "wake": self.wake_facts(),
+                "guard": self.guard_facts(self.now()),
+            })),
             Ask::Hook(hook) => self.carry(&hook),
             Ask::Permit(permit) => return self.permit(*permit, answers),
             Ask::Prove => return self.prove(answers),

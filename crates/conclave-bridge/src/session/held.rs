@@ -3,7 +3,6 @@
 
 use super::{Done, Session};
 use crate::fabric::{Part, Target};
-use crate::journal;
 use crate::mcp::{Dialog, Push, Verdict};
 use crate::outbound::flow::{Dest, Known, Passage};
 use crate::outbound::hold::{Hold, Leaving, Why, key};
@@ -181,7 +180,7 @@ impl Session {
     pub(super) fn ask_human(&mut self, call: Again, hold: Hold, refusal: Reply) {
         let (why, place) = (hold.what.why.as_str(), &hold.what.place);
         let text = format!("a call was held: {}; for {place}", hold.what.rule);
-        self.noted(why, text, Some(hint(&hold)));
+        self.noted(None, why, &text, Some(&hint(&hold)));
         let (verdict, told) = oneshot::channel();
         let dialog = Dialog {
             message: question(&hold),
@@ -219,7 +218,8 @@ impl Session {
         let why = hold.what.why.as_str();
         match verdict {
             Verdict::Chose(ALLOW) => {
-                self.noted(why, format!("a human allowed it once: {}", hold.id), None);
+                let text = format!("a human allowed it once: {}", hold.id);
+                self.noted(None, why, &text, None);
                 call.allowed.push(hold);
                 let now = self.now();
                 for hold in &call.allowed {
@@ -230,7 +230,8 @@ impl Session {
                 self.call(now, call);
             }
             Verdict::Chose(_) | Verdict::Refused => {
-                self.noted(why, format!("a human refused it: {}", hold.id), None);
+                let text = format!("a human refused it: {}", hold.id);
+                self.noted(None, why, &text, None);
                 let failure = Failure::new(
                     why,
                     "your human was asked, and refused to send this",
@@ -242,26 +243,6 @@ impl Session {
                     .unwrap_or_default();
             }
             Verdict::Unanswered => call.reply.send(refusal).unwrap_or_default(),
-        }
-    }
-
-    /// Notes something for a human to read later; without a state directory nothing is kept.
-    pub(crate) fn noted(&self, kind: &str, text: String, hint: Option<String>) {
-        let Some(home) = &self.home_dir else { return };
-        let Some(view) = self.homes.first().map(|fabric| fabric.view()) else {
-            return;
-        };
-        let session = view.path.map(|path| path.handle.to_string());
-        let entry = journal::Entry {
-            at: self.now().wall,
-            session: session.unwrap_or_default(),
-            kind: kind.to_owned(),
-            text,
-            hint,
-        };
-        let dir = home.join("servers").join(view.id.to_string());
-        if let Err(error) = journal::note(&dir, &entry) {
-            tracing::warn!(%error, kind, "the journal was not written");
         }
     }
 }

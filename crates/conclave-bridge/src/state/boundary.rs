@@ -45,7 +45,7 @@ impl State {
             Event::ToolEnd => Status::Working,
             Event::ToolStart | Event::Waiting | Event::SessionEnd => return Vec::new(),
         };
-        if self.waits > 0 || self.ways.row(WakePath::Hook).refuted {
+        if self.waits > 0 || self.is_paused() || self.ways.row(WakePath::Hook).refuted {
             return Vec::new();
         }
         let mut left = bytes_max;

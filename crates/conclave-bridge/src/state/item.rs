@@ -106,6 +106,9 @@ impl State {
 
     /// Returns from when on a change that came at `arrived` may wake the agent.
     pub(super) fn kept_due(&self, home: HomeId, arrived: Mono) -> Option<Mono> {
+        if self.is_paused() || self.is_quiet(home) {
+            return None;
+        }
         let status = self.homes.get(&home).and_then(|home| home.status);
         when(Priority::Next, status, false).due(arrived)
     }

@@ -57,6 +57,9 @@ impl State {
     /// Returns from when on it would be, if the agent were doing this.
     pub(super) fn due_in(&self, item: &Item, status: Option<Status>) -> Option<Mono> {
         let message = &item.message;
+        if self.is_held(item) {
+            return None;
+        }
         when(message.priority, status, self.is_mentioned(message)).due(item.arrived)
     }
 
@@ -64,7 +67,7 @@ impl State {
     pub(super) fn offer_pushes(&mut self, now: Now) {
         let look = self.look_due(now);
         let mut later = None;
-        while self.ready && self.waits == 0 {
+        while self.ready && self.waits == 0 && !self.is_paused() {
             let is_due = |item: &Item| self.due(item).is_some_and(|at| at <= now.mono);
             let Some((place, message, age)) = self.unread.unpushed(is_due) else {
                 break;
@@ -141,7 +144,8 @@ impl State {
 
     /// Says once a minute how much waits.
     pub(super) fn announce(&mut self, now: Now) {
-        if self.unread.is_empty() || !self.ready {
+        let held = self.is_paused() || self.is_quiet_everywhere();
+        if self.unread.is_empty() || !self.ready || held {
             return;
         }
         match self.ways.choose(now.mono) {
@@ -176,6 +180,9 @@ impl State {
     /// Pushes what a server has to tell; what is too much of one kind is left out. Returns whether it
     /// was pushed.
     pub fn notice(&mut self, now: Now, word: &'static str, text: &str) -> bool {
+        if self.is_paused() {
+            return false;
+        }
         let full = || Bucket::full(NOTICES, now.mono);
         let bucket = self.notices.entry(word).or_insert_with(full);
         if bucket.wait_ms(now.mono) > 0 {

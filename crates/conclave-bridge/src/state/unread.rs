@@ -29,6 +29,8 @@ pub(super) struct Item {
     /// What it goes by now.
     pub(super) carrier: Option<Carrier>,
     pub(super) arrived: Mono,
+    /// It wakes nobody: the guard stopped it.
+    pub(super) hushed: bool,
     /// In which other logs it stands, too.
     pub(super) copies: Vec<LogId>,
 }
@@ -37,6 +39,19 @@ pub(super) struct Item {
 const COPIES_MAX: usize = 32;
 
 impl Item {
+    /// Makes one that was not pushed.
+    pub(super) const fn new(arrived: Mono, message: Message, age: Age) -> Self {
+        Self {
+            message,
+            age,
+            pushed: false,
+            carrier: None,
+            arrived,
+            hushed: false,
+            copies: Vec::new(),
+        }
+    }
+
     fn add_copy(&mut self, log: LogId) {
         let known = self.message.log == log || self.copies.contains(&log);
         if !known && self.copies.len() < COPIES_MAX {
@@ -79,22 +94,14 @@ fn key(message: &Message) -> Key {
 impl Unread {
     /// Takes a message in. If there is no room, it displaces the newest of what is least urgent, if that is
     /// less urgent than it; what goes is in the replica.
-    pub(super) fn insert(&mut self, now: Mono, message: Message, age: Age) -> Put {
-        let key = key(&message);
+    pub(super) fn insert(&mut self, item: Item) -> Put {
+        let key = key(&item.message);
         if let Some(place) = self.places.get(&key) {
-            if let Some(item) = self.items.get_mut(place) {
-                item.add_copy(message.log);
+            if let Some(known) = self.items.get_mut(place) {
+                known.add_copy(item.message.log);
             }
             return Put::Known;
         }
-        let item = Item {
-            message,
-            age,
-            pushed: false,
-            carrier: None,
-            arrived: now,
-            copies: Vec::new(),
-        };
         if self.items.len() >= UNREAD_MAX {
             self.overflowed = true;
             match self.less_urgent(item.message.priority) {
@@ -259,6 +266,10 @@ impl Unread {
 
     pub(super) fn len(&self) -> usize {
         self.items.len()
+    }
+
+    pub(super) fn any(&self, is: impl Fn(&Item) -> bool) -> bool {
+        self.items.values().any(is)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -166,6 +166,15 @@ impl Failure {
     }
 }
 
+impl From<crate::guard::Stop> for Failure {
+    fn from(stop: crate::guard::Stop) -> Self {
+        Self {
+            hint: stop.hint.to_owned(),
+            ..stop.reject.into()
+        }
+    }
+}
+
 impl From<Reject> for Failure {
     fn from(reject: Reject) -> Self {
         let hint = reject.code.hint();

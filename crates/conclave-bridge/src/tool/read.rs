@@ -6,6 +6,7 @@ use super::budget::{Cost, Form, plan};
 use super::{OFFSET, PAGE_MAX, Set, Step, Tool, WAIT_S_MAX, memory};
 use crate::render::{Frame, INLINE_BYTES_MAX};
 use crate::session::Session;
+use crate::session::stand::paused;
 use crate::state::{Age, HomeId, Message, Place, Thread};
 use conclave_client::item::Memory;
 use conclave_proto::name::SessionPath;
@@ -78,11 +79,14 @@ const PAGE_DEFAULT: usize = 20;
 const WAIT_S_DEFAULT: u64 = 600;
 
 fn check(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
+    if session.state.is_paused() {
+        return Ok(Step::Done(paused()));
+    }
     Ok(Step::Done(session.unread_answer(now, Page::of(args))))
 }
 
 fn wait(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
-    if session.state.unread() > 0 || session.changes.is_due() {
+    if session.state.unread() > 0 || session.changes.is_due() || session.state.is_paused() {
         return check(session, now, args);
     }
     let seconds = args

@@ -5,7 +5,7 @@
 
 use super::answer::{Answer, Failure};
 use crate::fabric::{Draft, Later, Part, Sent, SentState, Target};
-use crate::guard::{Guard, Outgoing, cost};
+use crate::guard::{Guard, Outgoing, Pair, With, cost};
 use crate::policy::Scope;
 use crate::session::Session;
 use crate::state::{Audience, HomeId, Thread};
@@ -65,6 +65,18 @@ impl Say {
         thread.home == self.home && self.parts.iter().any(meets)
     }
 
+    /// Returns where it is said, for the guard.
+    fn pairs(&self) -> impl Iterator<Item = Pair> {
+        let home = self.home;
+        self.parts.iter().map(move |(_, part)| Pair {
+            home,
+            with: match &part.target {
+                Target::Session(path) => With::Session(path.clone()),
+                Target::Channel(id) => With::Channel(*id),
+            },
+        })
+    }
+
     fn whispers(&self) -> Vec<&SessionPath> {
         let to = self
             .parts
@@ -113,6 +125,7 @@ pub(super) fn say(session: &mut Session, now: Now, what: Say) -> Result<Later<Sa
     if what.text.trim().is_empty() || what.text.len() > BODY_BYTES_MAX {
         return Err(Failure::arguments("the text must have 1 to 65536 bytes"));
     }
+    session.may_say()?;
     for (name, part) in &what.parts {
         let (scope, place) = match &part.target {
             Target::Channel(id) => (Scope::Channel(*id), name.as_str()),
@@ -135,14 +148,20 @@ pub(super) fn say(session: &mut Session, now: Now, what: Say) -> Result<Later<Sa
     let hop = Guard::hop(parent);
     let whispers = what.whispers();
     let channels = what.parts.len() - whispers.len();
+    let pairs: Vec<Pair> = what.pairs().collect();
+    let me = session.view(what.home).and_then(|view| view.path);
     let out = Outgoing {
         hop,
         root,
-        whispers: &whispers,
+        pairs: &pairs,
         units: cost(channels, whispers.len(), what.priority),
         text: &what.text,
+        expects_reply: what.expects_reply,
+        me: me.as_ref(),
     };
-    session.state.guard().send(now.mono, out)?;
+    if let Err(stop) = session.state.guard().send(now, out) {
+        return Err(session.stopped(what.home, stop));
+    }
     if let (Some(id), Some(thread)) = (what.reply_to, &thread) {
         session.state.named(now, thread, id);
     }

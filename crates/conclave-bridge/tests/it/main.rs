@@ -7,6 +7,7 @@ mod cost;
 mod delivery;
 mod fabric_real;
 mod flow;
+mod guard;
 mod host;
 mod items;
 mod peers;

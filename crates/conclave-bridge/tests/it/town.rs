@@ -167,6 +167,7 @@ impl Person {
             agent: "test".into(),
             sets: Sets::default(),
             given,
+            minute: None,
         };
         let (mut wire, input, output) = Wire::new();
         let closed = CancellationToken::new();

@@ -66,6 +66,7 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
         channels,
         sets: args.tools,
         given: Given { role, groups },
+        minute: Some(crate::text::minute),
     };
     let ended = conclave_bridge::run(config).await;
     ended.map_err(|e| CliError::local(chain(&e)))
