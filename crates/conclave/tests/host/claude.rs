@@ -32,13 +32,13 @@ pub(crate) struct Stage {
     api: SocketAddr,
     claude: &'static Path,
     seen: Option<Turn>,
+    /// The host's session, as peers see it.
+    pub(crate) agent: String,
 }
 
 /// How the host is started.
 #[derive(Default)]
 pub(crate) struct Setup {
-    /// Its settings.
-    pub(crate) settings: Value,
     /// More of its environment.
     pub(crate) env: Vec<(&'static str, String)>,
     /// More arguments.
@@ -65,6 +65,7 @@ impl Stage {
             api,
             claude,
             seen,
+            agent: AGENT.to_owned(),
         })
     }
 
@@ -83,6 +84,38 @@ impl Stage {
     /// Answers once with these words, when the model reads something new with `when` in it.
     pub(crate) fn when(&self, when: &str, says: Vec<Say>) {
         self.script.rule(when, says, None);
+    }
+
+    /// Waits until peers see the host's session so.
+    #[track_caller]
+    pub(crate) fn shows(&self, peer: &mut Session, key: &str, value: &Value) {
+        until(|| {
+            let peers = peer.must("list_peers", json!({}));
+            let facts = facts(&peers);
+            let rows = facts["peers"].as_array().cloned().unwrap_or_default();
+            let row = rows.into_iter().find(|row| row["to"] == self.agent);
+            match row {
+                Some(row) if row[key] == *value => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+    }
+
+    /// Alice's agent says something to the host's; returns when the host's bridge has it.
+    #[track_caller]
+    pub(crate) fn tell(&self, peer: &mut Session, message: &str, priority: &str) {
+        let sent = peer.must(
+            "send_message",
+            json!({"to": self.agent, "message": message, "priority": priority}),
+        );
+        let id = facts(&sent)["id"].clone();
+        until(|| {
+            let status = peer.must("message_status", json!({"id": id}));
+            match facts(&status)["recipients"][0]["step"].as_str() {
+                None | Some("queued" | "stored") => Err(status),
+                Some(_) => Ok(()),
+            }
+        });
     }
 
     /// Waits for a request with something new in it.
@@ -109,19 +142,16 @@ impl Stage {
         let work = self.work();
         let trusted =
             json!({"hasTrustDialogAccepted": true, "hasCompletedProjectOnboarding": true});
-        let bridge = json!({"type": "stdio", "command": env!("CARGO_BIN_EXE_conclave"),
-            "args": ["bridge", "--as", "agent"]});
         // What the host asks at its first start has been answered.
         let mut config = json!({"hasCompletedOnboarding": true, "theme": "dark", "numStartups": 5,
             "customApiKeyResponses": {"approved": [&KEY[KEY.len() - 20..]], "rejected": []},
             "projects": {work.to_str().unwrap(): trusted}});
         if !setup.bare {
-            config["mcpServers"] = json!({"conclave": bridge});
+            config["mcpServers"] = json!({"conclave": {"type": "stdio",
+                "command": env!("CARGO_BIN_EXE_conclave"), "args": ["bridge", "--as", "agent"]}});
         }
-        let mut settings = json!({"permissions": {"allow": ["mcp__conclave"]}});
-        if let Some(more) = setup.settings.as_object() {
-            settings.as_object_mut().unwrap().extend(more.clone());
-        }
+        let settings =
+            json!({"permissions": {"allow": ["mcp__conclave", "mcp__plugin_conclave_conclave"]}});
         std::fs::write(dir.join(".claude.json"), config.to_string()).unwrap();
         std::fs::write(dir.join("settings.json"), settings.to_string()).unwrap();
         let api = format!("http://{}", self.api);
@@ -184,13 +214,7 @@ impl Stage {
             terminal,
         };
         host.draws(0, "❯");
-        until(|| {
-            let peers = peer.must("list_peers", json!({}));
-            match peers.contains(AGENT) {
-                true => Ok(()),
-                false => Err(peers),
-            }
-        });
+        self.shows(peer, "online", &json!(true));
         host
     }
 
@@ -284,6 +308,40 @@ impl Host {
         self.draws(place, line);
         self.terminal.press("\r");
     }
+
+    /// Presses keys until something is drawn after it: the host ignores keys that come too soon after a
+    /// dialog opened.
+    #[track_caller]
+    pub(crate) fn presses(&mut self, keys: &str, text: &str) {
+        let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+        let place = self.terminal.place();
+        until(|| {
+            self.terminal.press(keys);
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_secs(2) {
+                if self.terminal.since(place).contains(&text) {
+                    return Ok(());
+                }
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+            Err(format!("{text:?} is not in {}", self.terminal.since(place)))
+        });
+    }
+
+    pub(crate) fn press(&mut self, keys: &str) {
+        self.terminal.press(keys);
+    }
+
+    /// A place to look from, for what is drawn later.
+    pub(crate) fn place(&mut self) -> usize {
+        self.terminal.place()
+    }
+}
+
+/// Our own facts, the first line of a tool's answer.
+fn facts(text: &str) -> Value {
+    let line = text.lines().next().unwrap_or_default();
+    serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
 /// Looks again until something is there.

@@ -7,6 +7,7 @@
 
 mod api;
 mod claude;
+mod dialogs;
 mod find;
 mod script;
 mod terminal;
