@@ -26,15 +26,14 @@ impl Repo {
     /// Finds the repository that a directory is in.
     #[must_use]
     pub fn find(dir: &Path) -> Option<Self> {
-        let dir = dir.canonicalize().ok()?;
-        let root = dir.ancestors().find(|dir| dir.join(".git").exists())?;
-        let common = git_dir(root)?;
+        let root = tree(dir)?;
+        let common = git_dir(&root)?;
         let config = read(&common.join("config")).unwrap_or_default();
         let here = || format!("file://{}", root.display());
         Some(Self {
-            root: root.to_owned(),
             remote: remote(&config).unwrap_or_else(here),
             hooks: common.join("hooks"),
+            root,
         })
     }
 
@@ -92,6 +91,22 @@ pub fn resource(dir: &Path, text: &str) -> Result<Resource, BadResource> {
             repo.resource(dir, path.trim())
         }
     }
+}
+
+/// Finds the work tree that a directory is in.
+#[must_use]
+pub fn tree(dir: &Path) -> Option<PathBuf> {
+    let dir = dir.canonicalize().ok()?;
+    let root = dir.ancestors().find(|dir| dir.join(".git").exists())?;
+    Some(root.to_owned())
+}
+
+/// Finds the main work tree of the repository that a work tree belongs to.
+#[must_use]
+pub fn main_tree(tree: &Path) -> Option<PathBuf> {
+    let common = git_dir(tree)?.canonicalize().ok()?;
+    let named = common.file_name()? == ".git";
+    named.then(|| common.parent().map(Path::to_owned))?
 }
 
 /// Returns the directory that work trees of a repository share.

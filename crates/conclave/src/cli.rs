@@ -20,6 +20,7 @@ mod guard;
 mod held;
 mod history;
 mod hook;
+mod install;
 mod invite;
 mod item;
 mod join;
@@ -49,6 +50,7 @@ mod skill;
 mod state;
 mod status;
 mod tail;
+mod uninstall;
 mod up;
 mod user;
 mod verify;
@@ -183,6 +185,10 @@ enum Command {
     Monitor,
     /// Refuse a commit of files that others have claimed; for a pre-commit hook
     Guard(guard::Args),
+    /// Register with an agent host: Claude Code, Codex, Gemini CLI, Cursor, OpenCode
+    Install(install::Args),
+    /// Take a registration out again, to the byte
+    Uninstall(uninstall::Args),
     /// Print or install the guide for agents
     Skill(skill::Args),
     /// Check the server's audit log
@@ -328,6 +334,8 @@ fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
         }
         Command::Monitor => block_on(monitor::run(cx)),
         Command::Guard(args) => guard::run(cx, &args),
+        Command::Install(args) => install::run(cx, args),
+        Command::Uninstall(args) => uninstall::run(cx, &args),
         Command::Skill(args) => skill::run(cx, &args),
         Command::Audit(command) => block_on(audit::run(cx, command)),
         Command::Completions(args) => completions::run(cx, &args),

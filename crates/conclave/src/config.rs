@@ -5,7 +5,7 @@
 
 use crate::error::CliError;
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `CONCLAVE_HOME`: the directory for keys, configuration, state and `up`'s server data.
 pub(crate) const ENV_HOME: &str = "CONCLAVE_HOME";
@@ -31,14 +31,27 @@ pub(crate) fn config_dir(flag: Option<PathBuf>) -> Result<PathBuf, CliError> {
         return std::path::absolute(&dir)
             .map_err(|e| CliError::local(format!("{}: {e}", dir.display())));
     }
+    default_dir().ok_or_else(|| {
+        CliError::local("no home directory is set")
+            .hint(format!("give --config-dir DIR or set {ENV_HOME}"))
+    })
+}
+
+/// Returns whether a directory is the one that is used when none is named.
+pub(crate) fn is_default(dir: &Path) -> bool {
+    default_dir().is_some_and(|default| default == dir)
+}
+
+fn default_dir() -> Option<PathBuf> {
+    let set = |name: &str| {
+        env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
     set(ENV_XDG_CONFIG)
         .filter(|dir| dir.is_absolute())
         .or_else(|| set(ENV_USER_HOME).map(|home| home.join(".config")))
         .map(|parent| parent.join("conclave"))
-        .ok_or_else(|| {
-            CliError::local("no home directory is set")
-                .hint(format!("give --config-dir DIR or set {ENV_HOME}"))
-        })
 }
 
 /// The user name that the operating system knows, if any.

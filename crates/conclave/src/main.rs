@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod error;
+mod install;
 mod launch;
 mod output;
 mod prompt;
