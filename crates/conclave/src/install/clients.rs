@@ -80,7 +80,7 @@ fn claude(ground: &Ground, scope: Scope, wish: &Wish) -> Vec<Part> {
         edits.push(Edit::element(&["permissions", "deny"], json!(rule)));
     }
     if wish.statusline {
-        let line = hooks::statusline(&|command| hooks::shell(ground, command));
+        let line = hooks::statusline(&|command| run(ground, command));
         edits.push(Edit::new(&["statusLine"], Kind::Default, line));
     }
     vec![
@@ -179,11 +179,16 @@ fn bridge(ground: &Ground, wish: &Wish) -> Vec<String> {
     args
 }
 
+fn run(ground: &Ground, command: &str) -> String {
+    let dir = ground.config_named.then_some(ground.config_dir.as_path());
+    hooks::line(&ground.exe, dir, command)
+}
+
 fn hooks_of(ground: &Ground, client: Client, wish: &Wish) -> Vec<Edit> {
     if !wish.hooks {
         return Vec::new();
     }
-    let all = hooks::of(client, &|command| hooks::shell(ground, command));
+    let all = hooks::of(client, &|command| run(ground, command));
     let edit = |(event, entry): (&str, Value)| Edit::element(&["hooks", event], entry);
     all.into_iter().map(edit).collect()
 }

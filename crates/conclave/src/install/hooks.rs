@@ -3,7 +3,7 @@
 //! A host waits for a hook as long as the time-out says; ours answer in milliseconds or not at all, except
 //! where a person or a peer is waited for.
 
-use super::{Client, Ground};
+use super::Client;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -30,10 +30,6 @@ pub(crate) fn of(client: Client, run: &dyn Fn(&str) -> String) -> Vec<(&'static 
 }
 
 /// Returns the hooks of Claude Code as its settings carry them: lists by event.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "for who starts the host with hooks of its own")
-)]
 pub(crate) fn claude_object(run: &dyn Fn(&str) -> String) -> Value {
     let mut all = serde_json::Map::new();
     for (event, entry) in claude(run) {
@@ -130,12 +126,10 @@ fn cursor(run: &dyn Fn(&str) -> String) -> Vec<(&'static str, Value)> {
 }
 
 /// A line for a shell that runs one of our commands, and is silent when the program is gone.
-pub(crate) fn shell(ground: &Ground, command: &str) -> String {
-    let exe = quoted(&ground.exe);
-    let dir = match ground.config_named {
-        true => format!("--config-dir {} ", quoted(&ground.config_dir)),
-        false => String::new(),
-    };
+pub(crate) fn line(exe: &Path, config_dir: Option<&Path>, command: &str) -> String {
+    let exe = quoted(exe);
+    let dir = config_dir.map(|dir| format!("--config-dir {} ", quoted(dir)));
+    let dir = dir.unwrap_or_default();
     format!("test -x {exe} && exec {exe} {dir}{command}; exit 0")
 }
 

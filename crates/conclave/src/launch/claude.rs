@@ -1,6 +1,7 @@
 //! What Claude Code is started with: its own arguments, and of ours what is not installed already.
 
 use super::{Ours, Plan, text};
+use crate::install::hooks;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fs::File;
@@ -16,17 +17,6 @@ const SERVER: &str = "conclave";
 const CONFIG_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// How many directories upwards a project's own files are looked for.
 const UPWARDS_MAX: usize = 64;
-
-/// The events that our hooks answer, and how many seconds each may take.
-const HOOKS: [(&str, u32); 7] = [
-    ("SessionStart", 5),
-    ("UserPromptSubmit", 5),
-    ("PreToolUse", 5),
-    ("PostToolUse", 5),
-    ("Stop", 5),
-    ("Notification", 5),
-    ("SessionEnd", 2),
-];
 
 /// Where Claude Code keeps what it is told.
 #[derive(Clone, Debug)]
@@ -242,14 +232,8 @@ fn server(ours: &Ours) -> Value {
 }
 
 fn hooks(ours: &Ours) -> Value {
-    let hook = |(event, seconds): &(&str, u32)| {
-        let command = json!({
-            "type": "command", "command": ours.program, "args": ours.arguments("hook"), "timeout": seconds,
-        });
-        ((*event).to_owned(), json!([{"hooks": [command]}]))
-    };
-    let events: serde_json::Map<_, _> = HOOKS.iter().map(hook).collect();
-    json!({ "hooks": events })
+    let run = |command: &str| hooks::line(&ours.program, Some(&ours.home), command);
+    json!({ "hooks": hooks::claude_object(&run) })
 }
 
 #[cfg(test)]
