@@ -1,7 +1,7 @@
 //! The MCP server on stdio: what Claude Code and other hosts see.
 //!
 //! It only translates: every call becomes a [`Command`] to the session task and always ends. Three
-//! traps it avoids: `server/discover` is refused so that the host opens with `initialize`; pushes start
+//! traps it avoids: `server/discover` is refused where a host must open with `initialize` instead; pushes start
 //! at `initialized`; one pump task sends notifications one after the other.
 
 mod elicit;
@@ -187,8 +187,17 @@ impl ServerHandler for Handler {
             .with_instructions(INSTRUCTIONS)
     }
 
-    async fn discover(&self, _: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
-        Err(ErrorData::method_not_found::<DiscoverRequestMethod>())
+    async fn discover(
+        &self,
+        context: RequestContext<RoleServer>,
+    ) -> Result<DiscoverResult, ErrorData> {
+        let host = context.meta.client_info().map(|info| info.name);
+        // Claude Code takes pushes in the older era only; who does not say what it is might be one.
+        if host.is_none_or(|name| name.to_ascii_lowercase().starts_with("claude")) {
+            return Err(ErrorData::method_not_found::<DiscoverRequestMethod>());
+        }
+        let versions = self.supported_protocol_versions().into_owned();
+        Ok(DiscoverResult::from_server_info(versions, self.get_info()))
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {

@@ -32,6 +32,25 @@ async fn lesson_23_the_opening_ends_in_the_era_that_has_channels() {
 }
 
 #[tokio::test]
+async fn a_host_of_the_newer_era_alone_is_served_without_a_handshake() {
+    let mut desk = Desk::new(world());
+    desk.line(&PROBE.replace("claude-code", "another")).await;
+    let answer = desk.read().await;
+    let versions = answer["result"]["supportedVersions"].to_string();
+    assert!(versions.contains("2026-07-28"), "{answer}");
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "another", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let params = json!({"name": "list_channels", "arguments": {}, "_meta": meta});
+    let call = desk.ask("tools/call", params).await;
+    let answer = desk.answer(call).await;
+    assert_ne!(answer["result"]["isError"], true, "{answer}");
+    assert_eq!(answer["result"]["content"][0]["type"], "text", "{answer}");
+}
+
+#[tokio::test]
 async fn initialize_is_answered_before_anything_is_opened() {
     let mut desk = Desk::new(world());
     desk.line(&initialize().to_string()).await;
