@@ -24,6 +24,7 @@ mod install;
 mod invite;
 mod item;
 mod join;
+mod journal;
 mod key;
 mod kick;
 mod launch;
@@ -36,6 +37,7 @@ mod message;
 mod monitor;
 mod open;
 mod owner;
+mod pause;
 mod peers;
 mod perm;
 mod recall;
@@ -43,6 +45,7 @@ mod recall;
 mod reference;
 mod register;
 mod remember;
+mod resume;
 mod send;
 mod serve;
 mod server;
@@ -157,6 +160,12 @@ enum Command {
     Status,
     /// Look at every layer, from the files here to the agents, and say what is wrong
     Doctor(doctor::Args),
+    /// Stop every agent of this machine: nothing is sent, nothing wakes
+    Pause(pause::Args),
+    /// Let agents go on, and allow more than the budgets (at a terminal, or with your owner key)
+    Resume(resume::Args),
+    /// Show what was stopped, asked and decided here, and what to do
+    Journal(journal::Args),
     /// Send a message to channels, groups or sessions
     Send(send::Args),
     /// Ask a session or group, and print the answers that come in time
@@ -318,14 +327,19 @@ fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
         Command::List(args) => block_on(list::run(cx, args)),
         Command::Status => block_on(status::run(cx)),
         Command::Doctor(args) => doctor::run(cx, &args),
-        Command::Send(args) => block_on(send::run(cx, args)),
-        Command::Ask(args) => block_on(ask::run(cx, args)),
+        Command::Pause(args) => pause::run(cx, &args),
+        Command::Resume(args) => block_on(resume::run(cx, args)),
+        Command::Journal(args) => journal::run(cx, &args),
+        Command::Send(args) => pause::refuse(cx).and_then(|()| block_on(send::run(cx, args))),
+        Command::Ask(args) => pause::refuse(cx).and_then(|()| block_on(ask::run(cx, args))),
         Command::Message(args) => block_on(message::run(cx, args)),
         Command::Tail(args) => block_on(tail::run(cx, args)),
         Command::History(args) => block_on(history::run(cx, args)),
         Command::State(command) => block_on(state::run(cx, command)),
         Command::Claim(command) => block_on(claim::run(cx, command)),
-        Command::Remember(args) => block_on(remember::run(cx, args)),
+        Command::Remember(args) => {
+            pause::refuse(cx).and_then(|()| block_on(remember::run(cx, args)))
+        }
         Command::Recall(args) => block_on(recall::run(cx, args)),
         Command::Forget(args) => block_on(forget::run(cx, args)),
         Command::Hook(args) => {

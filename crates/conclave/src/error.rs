@@ -55,12 +55,14 @@ pub(crate) enum Own {
     Demo,
     /// Digits that two people compared are not the same.
     Mismatch,
+    /// A human paused this machine.
+    Paused,
 }
 
 impl Own {
     /// Every one.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Usage,
         Self::Ambiguous,
         Self::Pin,
@@ -70,6 +72,7 @@ impl Own {
         Self::Audit,
         Self::Demo,
         Self::Mismatch,
+        Self::Paused,
     ];
 
     /// Returns the word that programs see.
@@ -84,6 +87,7 @@ impl Own {
             Self::Audit => "audit",
             Self::Demo => "demo",
             Self::Mismatch => "mismatch",
+            Self::Paused => "paused",
         }
     }
 
@@ -93,7 +97,7 @@ impl Own {
             Self::Usage | Self::Ambiguous => Exit::Usage,
             Self::Pin | Self::Mismatch => Exit::Unauthorised,
             Self::Listen => Exit::Conflict,
-            Self::Local | Self::NoServer => Exit::Local,
+            Self::Local | Self::NoServer | Self::Paused => Exit::Local,
             Self::Audit | Self::Demo => Exit::Failure,
         }
     }

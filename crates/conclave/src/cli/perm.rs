@@ -7,7 +7,7 @@ use super::owner::{self, OwnerArgs};
 use crate::error::CliError;
 use crate::text;
 use conclave_bridge::files;
-use conclave_bridge::policy::{Grant, Level, Levels, Scope};
+use conclave_bridge::policy::{Grant, Level, Levels, Quiet, Scope};
 use conclave_client::home::{Home, Profile};
 use conclave_proto::key::OwnerKey;
 use conclave_proto::name::Name;
@@ -23,6 +23,19 @@ pub(crate) enum Command {
     },
     /// Set a level (needs your owner key)
     Set(Box<SetArgs>),
+    /// Set hours in which nothing but `now` wakes an agent (needs your owner key)
+    Quiet(Box<QuietArgs>),
+}
+
+/// Arguments of `perm quiet`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct QuietArgs {
+    /// From when until when, by this machine's clock: 22:00-07:00; or off
+    hours: String,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    owner: OwnerArgs,
 }
 
 /// Arguments of `perm set`.
@@ -51,6 +64,7 @@ pub(crate) async fn run(cx: &Context, command: Command) -> Result<(), CliError> 
     match command {
         Command::Show { target } => show(cx, &target).await,
         Command::Set(args) => set(cx, *args).await,
+        Command::Quiet(args) => quiet(cx, *args).await,
     }
 }
 
@@ -124,6 +138,48 @@ async fn set(cx: &Context, args: SetArgs) -> Result<(), CliError> {
         &json!({"level": level.as_str()}),
     );
     Ok(())
+}
+
+async fn quiet(cx: &Context, args: QuietArgs) -> Result<(), CliError> {
+    let hours = match args.hours.as_str() {
+        "off" => None,
+        text => Some(
+            hours(text)
+                .ok_or_else(|| CliError::usage("quiet hours are like 22:00-07:00, or off"))?,
+        ),
+    };
+    let (home, server) = open::server(cx, &args.target)?;
+    let owner = owner::unlock(cx, &args.owner, &home, &server)?;
+    let client = open::connect(&home, &server).await?;
+    let owners = owner::keys(&client).await;
+    client.stop().await;
+    let owners = owners?;
+    if !owners.contains(&owner.secret().owner_key()) {
+        return Err(owner::not_yours());
+    }
+    let mut policy = levels(cx, &home, &server, &owners).policy().clone();
+    policy.at = text::now();
+    policy.quiet = hours;
+    owner::keep_policy(&home, &server, &policy, &owner)?;
+    let text = match hours {
+        Some(_) => format!("quiet {}: only what is `now` wakes an agent", args.hours),
+        None => "no quiet hours".to_owned(),
+    };
+    cx.out
+        .result(text, &json!({"quiet": hours.map(|_| args.hours)}));
+    Ok(())
+}
+
+/// Reads `22:00-07:00`.
+fn hours(text: &str) -> Option<Quiet> {
+    let minute = |text: &str| {
+        let (hour, minute) = text.split_once(':')?;
+        let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
+        (hour < 24 && minute < 60).then_some(hour * 60 + minute)
+    };
+    let (from, until) = text.split_once('-')?;
+    let (from, until) = (minute(from)?, minute(until)?);
+    (from != until).then_some(Quiet { from, until })
 }
 
 /// Reads what holds; a policy that does not verify counts as none, and that is said.

@@ -15,6 +15,7 @@ mod help;
 mod install;
 mod items;
 mod launch;
+mod loops;
 mod machines;
 mod members;
 mod offline;
