@@ -6,6 +6,7 @@
 //! question and its answers, each a JSON object on a line. Here are the words; [`find`] is the side that asks,
 //! [`seat`] the bridge's.
 
+pub mod above;
 pub mod find;
 pub mod seat;
 
@@ -66,7 +67,7 @@ pub struct Hook {
     /// What the host calls its session.
     #[serde(default)]
     pub session: Option<String>,
-    /// At a start: `startup`, `resume`, `clear`, `compact` or `fork`.
+    /// At a start: `startup`, `resume`, `clear`, `compact` or `fork`; while waiting: for what.
     #[serde(default)]
     pub source: Option<String>,
     /// The prompt.
@@ -81,6 +82,12 @@ pub struct Hook {
     /// At the end of a turn: a hook has kept it from ending already.
     #[serde(default)]
     pub continued: bool,
+    /// The host's process, as it or the process table tells it.
+    #[serde(default)]
+    pub host_pid: Option<u32>,
+    /// The host's own inbox.
+    #[serde(default)]
+    pub inbox: Option<String>,
 }
 
 /// A tool call that waits for a human.

@@ -42,6 +42,8 @@ pub enum Change {
     Given(Option<Name>, Vec<ChannelId>, Vec<Label>),
     /// The session starts: what it was doing is over.
     Started,
+    /// What the host says the agent is doing: who asked not to be disturbed still is not.
+    Doing(Option<Status>),
 }
 
 /// Why something does not change.
@@ -119,6 +121,11 @@ impl Labels {
                 }
             }
             // Who asked not to be disturbed is not disturbed after a restart, either.
+            Change::Doing(status) => {
+                if self.status != Some(Status::Dnd) {
+                    self.status = status;
+                }
+            }
             Change::Started => self.status = self.status.filter(|word| *word == Status::Dnd),
         }
         Ok(())

@@ -93,6 +93,8 @@ struct Known {
     left: BTreeSet<ChannelId>,
     /// What the user gave at the start, until the channel it is for is known.
     given: Option<Given>,
+    /// What the host calls its session, if it said so since the start.
+    host: Option<String>,
     /// Where this session said something of itself.
     said: BTreeSet<ChannelId>,
     /// When and how its agent was last woken for certain.
@@ -127,6 +129,7 @@ impl Remote {
             view,
             left: BTreeSet::new(),
             given: Some(parts.given),
+            host: None,
             said: BTreeSet::new(),
             wake: None,
         };

@@ -3,15 +3,22 @@
 //! It opens and dials nothing before the host is ready or calls a tool. Every call ends: with a result,
 //! a typed failure, or a time-out. Rules are in `state`, `policy`, `guard` and `tool`.
 
+mod activity;
+mod agent;
 mod ask;
+mod boundary;
+mod brief;
 mod changes;
 mod control;
 mod desk;
 mod early;
+mod facts;
 pub(crate) mod find;
 mod held;
+mod injected;
 mod lapsed;
 mod missed;
+mod own;
 pub(crate) mod stand;
 mod trip;
 mod wake;
@@ -116,6 +123,7 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
         desk: desk::Desks::new(now(start).mono),
         notes: Notes::default(),
         resumed: None,
+        agent: agent::Agent::default(),
     };
     session.state.handle(now(start), Input::Host(given));
     let mut calls = session.take_seat(setup.home.as_deref());
@@ -124,7 +132,7 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
     let _looking = ended.drop_guard();
     let (mut commands, closed) = (host.commands, host.closed);
     loop {
-        let deadline = session.state.next_timeout();
+        let deadline = session.next_timeout();
         let wake = start + Duration::from_millis(deadline.unwrap_or_default().0);
         // Biased: a session that is to end ends, and the host's calls go before the peers' words.
         tokio::select! {
@@ -146,6 +154,7 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
             }
             () = tokio::time::sleep_until(wake), if deadline.is_some() => {
                 session.state.handle(now(start), Input::Timeout);
+                session.tell_doing();
             }
         }
         session.drain();
@@ -198,6 +207,8 @@ pub struct Session {
     notes: Notes,
     /// What a human allowed last.
     resumed: Option<Resume>,
+    /// What hooks tell of the agent.
+    agent: agent::Agent,
 }
 
 enum Opening {
@@ -386,6 +397,7 @@ impl Session {
         let failure = match opened {
             Ok(homes) => {
                 self.homes = homes;
+                self.tell_name();
                 for home in (0..self.homes.len()).map(HomeId) {
                     self.refresh(home);
                     self.load_missed(home);
@@ -447,7 +459,7 @@ impl Session {
         let home_view = Home {
             me: view.path,
             carries: carries.collect(),
-            status: view.labels.status,
+            status: self.agent.activity.status(view.labels.status),
             name: view.name,
             levels,
             channels,
@@ -462,6 +474,7 @@ impl Session {
         while let Some(output) = self.state.poll_output() {
             match output {
                 Output::Push(frame) => {
+                    self.injected(&frame.content);
                     // A full queue means that the host does not read: the message stays unread.
                     if self.pushes.try_send(Push::Event(frame)).is_err() {
                         tracing::debug!("the host does not take pushes");
@@ -524,6 +537,12 @@ impl Session {
         }
         self.reminders -= 1;
         answer.with("your_status", Status::Dnd.as_str())
+    }
+
+    /// Returns when something is due.
+    fn next_timeout(&self) -> Option<Mono> {
+        let due = self.state.next_timeout();
+        due.into_iter().chain(self.agent_timeout()).min()
     }
 
     fn now(&self) -> Now {

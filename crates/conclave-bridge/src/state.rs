@@ -8,6 +8,7 @@ mod ask;
 mod boundary;
 mod item;
 mod message;
+mod owed;
 mod push;
 mod stand;
 mod unread;
@@ -29,6 +30,7 @@ use conclave_proto::profile::Status;
 use conclave_proto::time::{Mono, Now, UnixMs};
 pub use item::Kept;
 pub use message::{Age, Home, HomeId, Message, Place, Thread, Why};
+pub use owed::Owed;
 use stand::Sound;
 pub use stand::Stand;
 use std::collections::{BTreeMap, VecDeque};
@@ -115,6 +117,8 @@ pub struct State {
     seen: Recent<(HomeId, SessionPath, MsgId), LogId>,
     /// An id is its sender's alone: others may use it, too.
     threads: Recent<MsgId, Vec<Thread>>,
+    /// The questions that the agent has not answered.
+    owed: owed::Debts,
     /// The questions that calls wait for.
     asked: BTreeMap<MsgId, ask::Asked>,
     guard: Guard,
@@ -161,6 +165,7 @@ impl State {
             unread: Unread::default(),
             seen: Recent::default(),
             threads: Recent::default(),
+            owed: owed::Debts::default(),
             asked: BTreeMap::new(),
             guard: Guard::new(now.mono),
             stand: Stand::default(),
@@ -333,6 +338,7 @@ impl State {
         let item = self.unread.remove(home, from, id);
         self.mark(home, log, from, id, Why::Shown);
         if let Some(item) = item {
+            self.note_owed(&item.message);
             self.pass_copies(&item, log);
         }
     }
@@ -367,6 +373,7 @@ impl State {
         while frames.len() < max && bytes < bytes_max {
             let Some(next) = self.unread.pop() else { break };
             let message = &next.message;
+            self.note_owed(message);
             self.mark_message(message, Why::Shown);
             self.pass_copies(&next, message.log);
             let mut frame = self.show(now, message, next.age, 0);

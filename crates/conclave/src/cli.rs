@@ -31,6 +31,7 @@ mod launch;
 mod leave;
 mod list;
 mod live;
+mod local;
 mod machine;
 mod man;
 mod message;
@@ -52,6 +53,7 @@ mod server;
 mod skill;
 mod state;
 mod status;
+mod statusline;
 mod tail;
 mod uninstall;
 mod up;
@@ -65,6 +67,7 @@ use crate::output::{Format, Output};
 use crate::telemetry::{self, Shape, Voice};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use std::cell::Cell;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -188,10 +191,12 @@ enum Command {
     Recall(recall::Args),
     /// Take back what was kept
     Forget(forget::Args),
-    /// Answer Claude Code's PreToolUse hook: warn of edits of what others have claimed, or deny them
+    /// Answer an agent host's hooks: tell the session's bridge, and the model what came for it
     Hook(hook::Args),
     /// Print a line whenever there is something to fetch; for a plugin's monitor
     Monitor,
+    /// Print one line about this session, for the agent host's status line
+    Statusline,
     /// Refuse a commit of files that others have claimed; for a pre-commit hook
     Guard(guard::Args),
     /// Register with an agent host: Claude Code, Codex, Gemini CLI, Cursor, OpenCode
@@ -210,7 +215,7 @@ enum Command {
 }
 
 /// What every command is handed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Context {
     /// Where the result goes.
     pub(crate) out: Output,
@@ -245,6 +250,9 @@ pub(crate) fn main() -> ExitCode {
         config_flag: cli.config_dir,
         verdict: Cell::new(None),
     };
+    if let Some(Command::Hook(args)) = &cli.command {
+        return hook::run(&context, *args);
+    }
     match dispatch(&context, cli.command) {
         Ok(()) => context
             .verdict
@@ -259,6 +267,11 @@ pub(crate) fn main() -> ExitCode {
 
 /// Prints help and version as asked, and mistakes as errors.
 fn refuse(error: &clap::Error) -> ExitCode {
+    let is_hook = std::env::args_os().nth(1).is_some_and(|arg| arg == "hook");
+    if is_hook && error.use_stderr() && !std::io::stdin().is_terminal() {
+        // A host takes a failed hook for a refusal: one that is newer than this program must not stop it.
+        return ExitCode::SUCCESS;
+    }
     let wants_json = std::env::args_os().any(|arg| arg == "--json");
     if wants_json && error.use_stderr() {
         let text = error.render().to_string();
@@ -342,8 +355,10 @@ fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
         }
         Command::Recall(args) => block_on(recall::run(cx, args)),
         Command::Forget(args) => block_on(forget::run(cx, args)),
-        Command::Hook(args) => {
-            hook::run(cx, &args);
+        // Its host hears more than whether it failed: see `main`.
+        Command::Hook(_) => Ok(()),
+        Command::Statusline => {
+            statusline::run(cx);
             Ok(())
         }
         Command::Monitor => block_on(monitor::run(cx)),

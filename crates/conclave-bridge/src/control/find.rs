@@ -32,6 +32,9 @@ pub struct Note {
     /// Where it was started.
     #[serde(default)]
     pub cwd: Option<PathBuf>,
+    /// The host did not say at the start what it calls its session: its hooks do.
+    #[serde(default)]
+    pub nameless: bool,
 }
 
 /// What somebody who asks knows of the host.
@@ -45,13 +48,23 @@ pub struct Mark {
     pub host_pid: Option<u32>,
 }
 
-/// Returns where the sockets of a state directory are.
+/// Returns where the sockets of a state directory are made.
 #[must_use]
 pub fn run_dir(home: &Path) -> PathBuf {
-    let own = home.join("run");
-    let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) else {
-        return own;
-    };
+    runtime_dir(home).unwrap_or_else(|| own_dir(home))
+}
+
+/// Returns where they can be: some hosts start a bridge with another environment than a hook.
+fn run_dirs(home: &Path) -> impl Iterator<Item = PathBuf> {
+    runtime_dir(home).into_iter().chain([own_dir(home)])
+}
+
+fn own_dir(home: &Path) -> PathBuf {
+    home.join("run")
+}
+
+fn runtime_dir(home: &Path) -> Option<PathBuf> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty())?;
     // Two state directories of one user have nothing of each other's.
     let key = conclave_proto::bytes::Builder::labelled("conclave/run")
         .raw(home.as_os_str().as_encoded_bytes())
@@ -60,15 +73,13 @@ pub fn run_dir(home: &Path) -> PathBuf {
         .iter()
         .map(|b| format!("{b:02x}"))
         .collect();
-    Path::new(&runtime).join("conclave").join(short)
+    Some(Path::new(&runtime).join("conclave").join(short))
 }
 
 /// Returns every note with its socket's path; what cannot be read is left out.
 #[must_use]
 pub fn notes(home: &Path) -> Vec<(PathBuf, Note)> {
-    let Ok(files) = fs::read_dir(run_dir(home)) else {
-        return Vec::new();
-    };
+    let files = run_dirs(home).filter_map(|dir| fs::read_dir(dir).ok());
     let read = |path: PathBuf| {
         let mut text = Vec::new();
         let file = File::open(&path).ok()?;
@@ -76,7 +87,7 @@ pub fn notes(home: &Path) -> Vec<(PathBuf, Note)> {
         let note: Note = serde_json::from_slice(&text).ok()?;
         Some((path.with_extension("sock"), note))
     };
-    let paths = files.take(NOTES_MAX).filter_map(Result::ok);
+    let paths = files.flatten().take(NOTES_MAX).filter_map(Result::ok);
     let paths = paths.map(|file| file.path());
     let notes = paths.filter(|path| path.extension().is_some_and(|e| e == "json"));
     notes.filter_map(read).collect()
@@ -140,6 +151,10 @@ impl Asked {
     ///
     /// # Errors
     /// Those of the socket; its time is up, or the answer is none.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator of results of options is harder to use"
+    )]
     pub fn next(&mut self) -> io::Result<Option<Answer>> {
         let mut line = Vec::new();
         let mut bounded = self.0.by_ref().take(LINE_BYTES_MAX as u64);

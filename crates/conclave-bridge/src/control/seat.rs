@@ -46,10 +46,12 @@ pub fn take(home: &Path) -> io::Result<(Seat, mpsc::Receiver<Call>)> {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
     let var = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let session = var(SESSION_VAR);
     let note = Note {
         pid: std::process::id(),
         host_pid: std::os::unix::process::parent_id(),
-        session: var(SESSION_VAR),
+        nameless: session.is_none(),
+        session,
         inbox: var(INBOX_VAR),
         cwd: std::env::current_dir().ok(),
     };
@@ -169,9 +171,8 @@ async fn serve(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()> 
                 None => return Ok(()),
             },
             // Who asked says nothing more: it has gone.
-            read = read.read(&mut rest) => match read? {
-                0 => return Ok(()),
-                _ => {}
+            read = read.read(&mut rest) => if read? == 0 {
+                return Ok(());
             },
         }
     }

@@ -35,6 +35,8 @@ pub trait Peers: Send {
     fn roster(&self, channel: ChannelId) -> Later<Vec<PeerInfo>>;
     /// Returns the names of a channel's members, there or not.
     fn members(&self, channel: ChannelId) -> Later<BTreeSet<Name>>;
+    /// Notes what the host calls its session now, for what the host starts.
+    fn host_is(&self, session: &str);
     /// Changes what this session says of itself, keeps it, and has it said.
     fn change_labels(&self, change: Change) -> Result<Labels, Reject>;
     /// Has it said that the agent was woken for certain. That lasts as long as the session.

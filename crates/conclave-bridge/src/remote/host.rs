@@ -10,12 +10,23 @@ const HOST_SESSION: &str = "CLAUDE_CODE_SESSION_ID";
 impl Site {
     /// Notes under which address this host's session is known here.
     pub(super) fn keep_host(&self, path: &SessionPath) {
-        let Ok(session_id) = std::env::var(HOST_SESSION) else {
+        let named = self.known.borrow().host.clone();
+        let Some(session_id) = named.or_else(|| std::env::var(HOST_SESSION).ok()) else {
             return;
         };
         let dir = self.files.server_dir(&self.client.server());
         if let Err(error) = files::keep_host(&dir, path, &session_id) {
             tracing::warn!(%error, "the host's session was not noted: hooks do not know this session");
+        }
+    }
+
+    /// Notes that the host calls its session by another name now.
+    pub(super) fn rename_host(&self, session_id: &str) {
+        self.known
+            .send_modify(|known| known.host = Some(session_id.to_owned()));
+        let path = self.known.borrow().view.path.clone();
+        if let Some(path) = path {
+            self.keep_host(&path);
         }
     }
 

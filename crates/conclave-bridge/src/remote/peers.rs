@@ -58,6 +58,10 @@ impl Peers for Remote {
         self.later(move |site| async move { site.client.member_names(channel).await })
     }
 
+    fn host_is(&self, session: &str) {
+        self.site.rename_host(session);
+    }
+
     fn change_labels(&self, change: Change) -> Result<Labels, Reject> {
         let labels = self.site.change_labels(change)?;
         let site = self.site.clone();

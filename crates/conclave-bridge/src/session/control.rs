@@ -1,10 +1,9 @@
 //! What the host's hooks, the status line and the command line ask of the session.
 
 use super::Session;
-use crate::control::seat;
 use crate::control::{Answer, Ask, Call};
+use crate::control::{Event, seat};
 use crate::wake::WakePath;
-use serde_json::json;
 use std::path::Path;
 use tokio::sync::mpsc;
 
@@ -29,19 +28,25 @@ impl Session {
     pub(super) fn controlled(&mut self, call: Call) {
         let Call { ask, answers } = call;
         let answer = match ask {
-            Ask::Facts => Answer::Facts(json!({
-                "unread": self.state.unread(),
-                "wake": self.wake_facts(),
-                "guard": self.guard_facts(self.now()),
-            })),
-            Ask::Hook(hook) => self.carry(&hook),
-            Ask::Permit(permit) => return self.permit(*permit, answers),
+            Ask::Facts => Answer::Facts(self.facts()),
+            Ask::Hook(hook) => return self.hooked(*hook, answers),
+            Ask::Permit(permit) => {
+                if self.is_called(permit.session.as_ref()) {
+                    self.does(Event::Waiting, None);
+                }
+                return self.permit(*permit, answers);
+            }
             Ask::Prove => return self.prove(answers),
             Ask::Monitor => return self.listens(WakePath::Monitor, answers),
             Ask::Rewake => return self.listens(WakePath::Rewake, answers),
         };
-        if answers.try_send(answer).is_err() {
-            tracing::debug!("who asked has gone");
-        }
+        tell(&answers, answer);
+    }
+}
+
+/// Answers; who asked may have gone.
+pub(super) fn tell(answers: &mpsc::Sender<Answer>, answer: Answer) {
+    if answers.try_send(answer).is_err() {
+        tracing::debug!("who asked has gone");
     }
 }

@@ -4,8 +4,7 @@
 mod prove;
 
 use super::{Done, Session};
-use crate::control::{Answer, Event, Hook};
-use crate::render::Frame;
+use crate::control::Answer;
 use crate::state::{Input, Seen};
 use crate::tool::answer::Answer as Told;
 use crate::wake::evidence::{self, Transcript};
@@ -23,8 +22,6 @@ use tokio::sync::mpsc;
 const LOOK: Duration = Duration::from_secs(5);
 /// How often peers are told of another wake at most.
 const PUBLISH: Duration = Duration::from_secs(60);
-/// The most bytes that a hook carries: hosts cut what it says at 10,000 characters.
-const HOOK_BYTES_MAX: usize = 9_000;
 /// The longest prompt that is searched for our lines, in bytes.
 const PROMPT_BYTES_MAX: usize = 64 * 1024;
 
@@ -213,37 +210,6 @@ impl Session {
         self.state.prompted(now, &seen, human);
     }
 
-    /// Answers a hook with what is due at its boundary.
-    pub(super) fn carry(&mut self, hook: &Hook) -> Answer {
-        if let Some(transcript) = &hook.transcript {
-            self.evidence(transcript);
-        }
-        if let Some(prompt) = hook
-            .prompt
-            .as_deref()
-            .filter(|_| hook.event == Event::Prompt)
-        {
-            self.prompted(prompt, false);
-        }
-        let now = self.now();
-        let frames = match (hook.event, hook.continued) {
-            (Event::Stop, true) => Vec::new(),
-            (event, _) => self.state.for_boundary(now, event, HOOK_BYTES_MAX),
-        };
-        let frames: Vec<String> = frames.iter().map(Frame::standalone).collect();
-        let text = Some(frames.join("\n")).filter(|text| !text.is_empty());
-        match hook.event {
-            Event::Stop => Answer::Hook {
-                context: None,
-                go_on: text,
-            },
-            _ => Answer::Hook {
-                context: text,
-                go_on: None,
-            },
-        }
-    }
-
     /// Takes evidence that the agent was woken.
     pub(super) fn proven(&mut self, path: WakePath, at: UnixMs) {
         self.wakers.last = Some(Wake {
@@ -309,10 +275,6 @@ impl Session {
             "paths": paths,
         })
     }
-
-    /// Remembers what was put before the agent otherwise than by a tool's result.
-    #[expect(clippy::unused_self, reason = "hooks will ask it")]
-    const fn injected(&self, _: &str) {}
 
     /// Ends a call that waits, to see whether anybody hears it.
     fn try_wait(&mut self) -> bool {

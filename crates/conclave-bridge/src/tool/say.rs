@@ -164,6 +164,7 @@ pub(super) fn say(session: &mut Session, now: Now, what: Say) -> Result<Later<Sa
     }
     if let (Some(id), Some(thread)) = (what.reply_to, &thread) {
         session.state.named(now, thread, id);
+        session.state.paid(id);
     }
     let home = what.home;
     let (names, parts) = what.parts.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();

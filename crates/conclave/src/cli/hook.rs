@@ -1,111 +1,111 @@
-//! `conclave hook`: asked by Claude Code before a tool runs, warns of or denies edits of files that other
-//! sessions have claimed.
+//! `conclave hook`: run by an agent's host at the boundaries of its work. It tells the session's bridge, hands
+//! what that has for the model to the host, and warns of edits of what others have claimed, or denies them.
 //!
-//! Reads this machine's replicas only, never the network, and never fails the host: whatever is wrong, it
-//! says nothing.
+//! It never fails its host and never holds it up: whatever is wrong, it says nothing, soon. It asks this
+//! machine only, never the network.
+
+mod claims;
+mod rewake;
+mod shape;
 
 use super::Context;
-use super::held::{Held, standing};
-use conclave_bridge::policy::Level;
-use conclave_bridge::render::{Attributes, Key, frame};
-use conclave_client::repo::Repo;
-use serde_json::{Value, json};
-use std::io::Read as _;
-use std::path::Path;
+use super::local;
+use claims::Claims;
+use conclave_bridge::control::{Answer, Ask, Event, Hook, find};
+use serde_json::Value;
+use shape::{Client, Question};
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
-/// The most of a question that is read, in bytes: edits carry whole files.
-const INPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How long a host is held up at most.
+const WITHIN: Duration = Duration::from_millis(1_500);
 
 /// Arguments of `hook`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to do about files that another session has claimed
     #[arg(long, value_enum, default_value_t = Claims::Warn)]
     claims: Claims,
+    /// Speak as the hooks of this agent do
+    #[arg(long, value_enum, default_value_t = Client::Claude)]
+    client: Client,
+    /// Wait in the background until there is something to fetch, then wake the agent
+    #[arg(long)]
+    rewake: bool,
 }
 
-/// What to do about claimed files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Claims {
-    /// Tell the model
-    Warn,
-    /// Refuse the edit
-    Deny,
-    /// Nothing
-    Off,
+/// What there is to say, in the order it is known.
+enum Said {
+    Asked(Box<Question>),
+    Claimed(Option<claims::Verdict>),
+    Answered(Option<Answer>),
 }
 
 /// Answers one question on standard input.
-pub(crate) fn run(cx: &Context, args: &Args) {
-    let mut input = String::new();
-    let read = std::io::stdin().lock().take(INPUT_BYTES_MAX);
-    let mut read = std::io::BufReader::new(read);
-    if args.claims == Claims::Off || read.read_to_string(&mut input).is_err() {
-        return;
+pub(crate) fn run(cx: &Context, args: Args) -> ExitCode {
+    let end = Instant::now() + WITHIN;
+    let (say, said) = mpsc::sync_channel(4);
+    let theirs = cx.clone();
+    // What is stuck, be it a host that says nothing or a bridge that does not answer, ends with the process.
+    std::thread::spawn(move || work(&theirs, args, &say));
+    let (mut asked, mut claimed, mut answered) = (None, None, None);
+    while let Ok(next) = said.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        match next {
+            Said::Asked(question) => asked = Some(question),
+            Said::Claimed(verdict) => claimed = verdict,
+            Said::Answered(answer) => answered = answer,
+        }
     }
-    let Ok(question) = serde_json::from_str::<Value>(&input) else {
-        return;
+    let Some(question) = asked else {
+        return ExitCode::SUCCESS;
     };
-    if let Some(answer) = answer(cx, args.claims, &question) {
-        cx.out.data(&answer.to_string());
+    if args.rewake {
+        return rewake::run(cx, &question);
     }
+    if let Some(output) = shape::output(args.client, &question, claimed, answered) {
+        cx.out.data(&output.to_string());
+    }
+    ExitCode::SUCCESS
 }
 
-fn answer(cx: &Context, claims: Claims, question: &Value) -> Option<Value> {
-    let text = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
-    if text(question, "hook_event_name")? != "PreToolUse" {
+/// Reads the question and finds the answers. An error means that nobody listens any more.
+fn work(cx: &Context, args: Args, say: &mpsc::SyncSender<Said>) -> Option<()> {
+    let input: Value = local::input()?;
+    let question = Question::read(args.client, &input)?;
+    say.send(Said::Asked(Box::new(question.clone()))).ok()?;
+    if args.rewake {
         return None;
     }
-    let path = match text(question, "tool_name")?.as_str() {
-        "Edit" | "Write" | "MultiEdit" => text(question.get("tool_input")?, "file_path")?,
-        "NotebookEdit" => text(question.get("tool_input")?, "notebook_path")?,
-        _ => return None,
-    };
-    let dir = text(question, "cwd").unwrap_or_else(|| ".".to_owned());
-    let file = Path::new(&dir).join(path);
-    // A file may be in another repository than the session, and in a directory that is yet to be made.
-    let near = file.ancestors().skip(1).find(|dir| dir.is_dir())?;
-    let repo = Repo::find(near)?;
-    let resource = repo.file(near, file.to_str()?).ok()?;
-    let session = text(question, "session_id");
-    let all = standing(cx, session.as_deref());
-    let held = all
-        .iter()
-        .find(|held| !held.own && held.covers(&resource))?;
-    Some(verdict(claims, held))
-}
-
-fn verdict(claims: Claims, held: &Held) -> Value {
-    let advice = match claims {
-        Claims::Deny => "Do not edit it now. Work on something else, or ask the holder.",
-        Claims::Warn | Claims::Off => "Ask the holder before you go on.",
-    };
-    let mut text = format!("conclave: {}. {advice}", held.fact());
-    if let Some(note) = note(held) {
-        text.push('\n');
-        text.push_str(&note);
+    if question.event == Event::ToolStart {
+        let verdict = claims::verdict(cx, args.claims, &question);
+        say.send(Said::Claimed(verdict)).ok()?;
     }
-    let output = match claims {
-        Claims::Deny => json!({
-            "hookEventName": "PreToolUse",
-            "permissionDecision": "deny",
-            "permissionDecisionReason": text,
-        }),
-        Claims::Warn | Claims::Off => json!({
-            "hookEventName": "PreToolUse",
-            "additionalContext": text,
-        }),
-    };
-    json!({"hookSpecificOutput": output})
+    say.send(Said::Answered(ask(cx, question))).ok()
 }
 
-/// The holder's words, framed like everything that peers write.
-fn note(held: &Held) -> Option<String> {
-    let note = held.claim.note.as_deref()?;
-    let mut seed = [0; 16];
-    getrandom::fill(&mut seed).ok()?;
-    let attributes = Attributes::default()
-        .with(Key::Kind, "claim")
-        .with(Key::From, &held.claim.holder);
-    Some(frame(note, 0, Level::Notify, attributes, seed).standalone())
+/// Tells the session's bridge, and waits for what it has to say where that can be something.
+fn ask(cx: &Context, question: Question) -> Option<Answer> {
+    let home = cx.config_dir().ok()?;
+    let mut mark = local::mark(question.session.clone());
+    mark.host_pid = mark.host_pid.or_else(|| local::host_above(&home));
+    let event = question.event;
+    let hook = Hook {
+        event,
+        session: mark.session.clone(),
+        source: question.source,
+        prompt: question.prompt,
+        tool: question.tool,
+        transcript: question.transcript,
+        continued: question.continued,
+        host_pid: mark.host_pid,
+        inbox: mark.inbox.clone(),
+    };
+    let mut asked = find::ask(&home, &mark, &Ask::Hook(Box::new(hook)), WITHIN).ok()??;
+    match event {
+        Event::SessionStart | Event::Prompt | Event::ToolEnd | Event::Stop => {
+            asked.next().ok().flatten()
+        }
+        Event::ToolStart | Event::Waiting | Event::SessionEnd => None,
+    }
 }

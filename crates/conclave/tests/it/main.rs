@@ -12,6 +12,7 @@ mod doctor;
 mod flow;
 mod groups;
 mod help;
+mod hooks;
 mod install;
 mod items;
 mod launch;

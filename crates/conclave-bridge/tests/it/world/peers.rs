@@ -44,6 +44,8 @@ impl Peers for Fake {
         })
     }
 
+    fn host_is(&self, _: &str) {}
+
     fn change_labels(&self, change: Change) -> Result<Labels, Reject> {
         let mut end = Ok(());
         self.0
