@@ -299,13 +299,7 @@ fn plan(kind: Kind, args: &Args, ours: &Ours, here: &Path) -> Plan {
         }
         Kind::Gemini | Kind::Opencode | Kind::Other => Plan {
             arguments: args.rest.clone(),
-            notes: vec![match kind.client() {
-                Some(client) => format!(
-                    "{client} knows conclave only once it is installed there: `conclave install` with --client {client}"
-                ),
-                None => "this agent is started as it is; give it the MCP server `conclave bridge`"
-                    .to_owned(),
-            }],
+            notes: kind.note().into_iter().map(str::to_owned).collect(),
         },
     }
 }

@@ -48,17 +48,17 @@ impl Live {
         if let Err(why) = &self.facts {
             troubles.push(why.clone());
         }
-        if self.fact("/paused").as_bool() == Some(true) {
+        let held = |what: &str| self.fact(&format!("/guard/{what}")).as_bool() == Some(true);
+        if held("paused") {
             troubles.push("paused".to_owned());
         }
-        let trips = self.fact("/trips").as_array();
-        let trips = trips.into_iter().flatten();
-        let kind = |trip: &Value| {
-            trip.as_str()
-                .or_else(|| trip["kind"].as_str())
-                .map(str::to_owned)
-        };
-        troubles.extend(trips.filter_map(kind).map(|kind| format!("guard: {kind}")));
+        if held("quiet") {
+            troubles.push("quiet hours".to_owned());
+        }
+        let parted = self.fact("/guard/parted").as_array();
+        let parted = parted.into_iter().flatten();
+        let with = parted.filter_map(|pair| pair["with"].as_str());
+        troubles.extend(with.map(|with| format!("parted from {with}")));
         let asked = self.fact("/desk/pending").as_u64().unwrap_or(0);
         if asked > 0 {
             troubles.push(format!("{asked} to approve"));

@@ -32,14 +32,19 @@ impl Kind {
         }
     }
 
-    /// Returns what `conclave install --client` calls it.
-    pub(crate) const fn client(self) -> Option<&'static str> {
+    /// Returns what its human should know where only its own configuration can name our server.
+    pub(crate) const fn note(self) -> Option<&'static str> {
         match self {
-            Self::Claude => Some("claude"),
-            Self::Codex => Some("codex"),
-            Self::Gemini => Some("gemini"),
-            Self::Opencode => Some("opencode"),
-            Self::Other => None,
+            Self::Claude | Self::Codex => None,
+            Self::Gemini => Some(
+                "Gemini CLI knows conclave only once it is installed there: `conclave install --client gemini`",
+            ),
+            Self::Opencode => Some(
+                "OpenCode knows conclave only once it is installed there: `conclave install --client opencode`",
+            ),
+            Self::Other => {
+                Some("this agent is started as it is; give it the MCP server `conclave bridge`")
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use conclave_bridge::files as policy;
 use conclave_bridge::journal::{self, Entry};
 use conclave_bridge::launched;
 use conclave_bridge::policy::{BadPolicy, Levels};
+use conclave_bridge::switch;
 use conclave_client::checkup::{self, Greeting, Kept};
 use conclave_client::error::ClientError;
 use conclave_client::home::{Home, HomeError, Profile};
@@ -74,7 +75,7 @@ impl Scene {
             servers: Vec::new(),
             sessions: live::all(&dir),
             stale: launched::stale(&dir),
-            paused: dir.join("paused").exists(),
+            paused: switch::paused(&dir, text::now()).is_some(),
             clients: clients::all(),
             now: text::now(),
             dir,

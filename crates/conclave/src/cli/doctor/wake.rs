@@ -12,6 +12,16 @@ const PROVING: Duration = Duration::from_secs(75);
 /// How many are tried at once.
 const SESSIONS_MAX: usize = 64;
 
+/// Tries a session. What did not wake it is not taken a second time, so that the next way has its turn.
+fn prove(session: &Live) -> Result<Value, String> {
+    let told = live::ask(&session.socket, &Ask::Prove, PROVING)?;
+    let slept = told["proven"] != true && told["path"].is_string();
+    match slept {
+        true => live::ask(&session.socket, &Ask::Prove, PROVING),
+        false => Ok(told),
+    }
+}
+
 /// Tries every session.
 pub(super) fn run(cx: &Context) -> Result<(), CliError> {
     let sessions = live::all(&cx.config_dir()?);
@@ -20,9 +30,8 @@ pub(super) fn run(cx: &Context) -> Result<(), CliError> {
             .hint("start an agent with `conclave launch`, then try again"));
     }
     cx.out
-        .talk("Waking each session; this takes up to a minute …");
+        .talk("Waking each session; this takes up to two minutes …");
     let tried: Vec<_> = std::thread::scope(|scope| {
-        let prove = |session: &Live| live::ask(&session.socket, &Ask::Prove, PROVING);
         let sessions = sessions.iter().take(SESSIONS_MAX);
         #[expect(
             clippy::needless_collect,
