@@ -6,10 +6,12 @@ mod delivery;
 mod desk;
 mod items;
 mod peers;
+mod senders;
 
 use crate::desk::Given;
 use crate::labels::Labels;
 use crate::policy::{Lowered, Policy};
+use crate::senders::Senders;
 use crate::state::{Age, Message, Why};
 use crate::tool::args::Object;
 use conclave_client::item::StateItem;
@@ -25,6 +27,7 @@ pub use delivery::Delivery;
 pub use desk::{Desk, Reach};
 pub use items::{Bid, Items, Put, Search};
 pub use peers::{PeerInfo, Peers};
+pub use senders::Contacts;
 use std::pin::Pin;
 
 /// A result that takes its time. It holds no reference to what made it.
@@ -101,6 +104,8 @@ pub struct ServerView {
     pub policy: Policy,
     /// What the agent lowered.
     pub lowered: Lowered,
+    /// What the human decided of who writes.
+    pub senders: Senders,
     /// What this session says of itself.
     pub labels: Labels,
     /// The channels the user is a member of.
@@ -200,7 +205,7 @@ pub enum Act {
 }
 
 /// One server, as a session uses it.
-pub trait Fabric: Peers + Items + Delivery + Desk {
+pub trait Fabric: Peers + Items + Delivery + Desk + Contacts {
     /// Returns what is known now, without waiting.
     fn view(&self) -> ServerView;
     /// Lists public channels.

@@ -22,6 +22,7 @@ pub mod outbound;
 pub mod policy;
 pub mod remote;
 pub mod render;
+pub mod senders;
 pub mod session;
 pub mod state;
 pub mod switch;

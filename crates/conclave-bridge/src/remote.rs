@@ -9,12 +9,14 @@ mod moderate;
 mod notice;
 mod peers;
 mod say;
+mod senders;
 mod watch;
 
 use crate::fabric::{ChannelView, Draft, Event, Fabric, Later, PeerView, Sent, ServerView};
 use crate::files;
 use crate::labels::{Change, Labels};
 use crate::policy::{Lowered, Policy};
+use crate::senders::Senders;
 use crate::state::{HomeId, Message, Place, UNREAD_MAX, Why};
 use crate::tool::args::Object;
 use crate::trust::Sender;
@@ -122,6 +124,7 @@ impl Remote {
             online: false,
             policy: Policy::absent(id, UnixMs(0)),
             lowered: Lowered::default(),
+            senders: Senders::default(),
             labels: Labels::default(),
             channels: Vec::new(),
         };
@@ -145,6 +148,7 @@ impl Remote {
             looks,
             marks,
         };
+        site.load_senders().await;
         site.look().await;
         if let Err(error) = site.change_labels(Change::Started) {
             tracing::warn!(%error, "the labels are as the last session left them");

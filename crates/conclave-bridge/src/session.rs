@@ -19,6 +19,7 @@ mod injected;
 mod lapsed;
 mod missed;
 mod own;
+mod sender;
 pub(crate) mod stand;
 mod trip;
 mod wake;
@@ -34,7 +35,7 @@ use trip::Notes;
 
 use crate::control::seat::Seat;
 use crate::fabric::{Event, Fabric, Later, ServerView};
-use crate::mcp::{Command, Host, Push};
+use crate::mcp::{Command, Host, Push, Verdict};
 use crate::outbound::hold::{Hold, Holds};
 use crate::policy::Levels;
 use crate::state::{Home, HomeId, Input, Message, Output, State};
@@ -119,6 +120,7 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
         seat: None,
         home_dir: setup.home.clone(),
         holds: Holds::default(),
+        contacts: sender::Contacts::new(now(start)),
         wakers: wake::Wakers::new(setup.from_host, setup.home.as_deref()),
         desk: desk::Desks::new(now(start).mono),
         notes: Notes::default(),
@@ -200,6 +202,7 @@ pub struct Session {
     home_dir: Option<PathBuf>,
     /// What waits for a human.
     holds: Holds,
+    contacts: sender::Contacts,
     /// What wakes the agent besides the channel.
     wakers: wake::Wakers,
     /// Calls that wait for a verdict, here and of others.
@@ -237,6 +240,7 @@ enum Done {
     /// A call stopped at something that a human can allow.
     Held(Box<(Again, Hold, Reply)>),
     Decided(Box<held::Decided>),
+    Contact(Box<(sender::Contact, Verdict)>),
     Missed(HomeId, Result<Vec<Message>, Reject>),
     Then(Box<dyn FnOnce(&mut Session) + Send>),
 }
@@ -379,6 +383,7 @@ impl Session {
                 let (call, hold, refusal) = *held;
                 self.ask_human(call, hold, refusal);
             }
+            Done::Contact(told) => self.contact_decided(&told.0, told.1),
             Done::Decided(decided) => self.decided(*decided),
             Done::Then(then) => then(self),
             Done::Missed(home, missed) => match missed {
@@ -462,6 +467,7 @@ impl Session {
             status: self.agent.activity.status(view.labels.status),
             name: view.name,
             levels,
+            senders: view.senders,
             channels,
         };
         self.state
@@ -491,6 +497,7 @@ impl Session {
                         fabric.mark(log, id, why);
                     }
                 }
+                Output::NewSender(message) => self.new_sender(&message),
                 Output::Wake => self.wake(),
                 Output::Point { path, text } => self.point(path, text),
                 Output::Look => self.look(),

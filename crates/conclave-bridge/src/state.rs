@@ -10,6 +10,7 @@ mod item;
 mod message;
 mod owed;
 mod push;
+pub mod sender;
 mod stand;
 mod unread;
 pub mod urgency;
@@ -94,6 +95,8 @@ pub enum Output {
     Proven(WakePath, UnixMs),
     /// Finish the pending waits.
     Wake,
+    /// Somebody wrote for the first time: ask the human.
+    NewSender(Box<Message>),
     /// Remember that this message is not unread any more, and why.
     Mark(HomeId, LogId, MsgId, Why),
     /// A question that a call waits for was answered.
@@ -134,6 +137,7 @@ pub struct State {
     announced_until: Mono,
     /// Where the words in the agent's context came from.
     read: Read,
+    asked_about: sender::Asked,
     /// By which ways the agent hears.
     ways: Ways,
     /// Notices that wait for a boundary or a call.
@@ -177,6 +181,7 @@ impl State {
             held_until: None,
             announced_until: now.mono,
             read: Read::default(),
+            asked_about: sender::Asked::default(),
             ways: Ways::new(now.mono, Given::default()),
             notes: VecDeque::new(),
             looking: false,
@@ -215,6 +220,7 @@ impl State {
             Input::More => self.unread.set_overflowed(),
             Input::Home(id, home) => {
                 self.homes.insert(id, *home);
+                self.drop_blocked();
                 self.refresh_offer();
                 // Another status holds back less.
                 self.offer_pushes(now);
@@ -452,6 +458,9 @@ impl State {
         if !self.is_meant(&message) {
             return self.mark_message(&message, Why::Passed);
         }
+        if self.is_blocked(now, &message) {
+            return self.mark_message(&message, Why::Blocked);
+        }
         let sound = self.guarded(now, &message, age);
         if let Some((message, age)) = self.answers(message, age) {
             self.keep(now, message, age, sound);
@@ -463,6 +472,7 @@ impl State {
     }
 
     fn keep(&mut self, now: Now, message: Message, age: Age, sound: Sound) {
+        let may_wake = self.may_wake(now, &message);
         let item = Item {
             hushed: sound == Sound::Hushed,
             ..Item::new(now.mono, message, age)
@@ -478,7 +488,7 @@ impl State {
             Put::New if held => return,
             Put::New => {}
         }
-        if self.waits > 0 {
+        if self.waits > 0 && may_wake {
             self.outputs.push_back(Output::Wake);
         } else {
             self.offer_pushes(now);

@@ -48,6 +48,7 @@ mod register;
 mod remember;
 mod resume;
 mod send;
+mod senders;
 mod serve;
 mod server;
 mod skill;
@@ -171,6 +172,8 @@ enum Command {
     Journal(journal::Args),
     /// Send a message to channels, groups or sessions
     Send(send::Args),
+    /// List who may write to this machine's agents; accept, mute or block somebody
+    Senders(senders::Args),
     /// Ask a session or group, and print the answers that come in time
     Ask(ask::Args),
     /// Show what became of a message that this machine sent
@@ -345,6 +348,7 @@ fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
         Command::Journal(args) => journal::run(cx, &args),
         Command::Send(args) => pause::refuse(cx).and_then(|()| block_on(send::run(cx, args))),
         Command::Ask(args) => pause::refuse(cx).and_then(|()| block_on(ask::run(cx, args))),
+        Command::Senders(args) => block_on(senders::run(cx, args)),
         Command::Message(args) => block_on(message::run(cx, args)),
         Command::Tail(args) => block_on(tail::run(cx, args)),
         Command::History(args) => block_on(history::run(cx, args)),

@@ -36,7 +36,9 @@ pub enum Verdict {
     Chose(&'static str),
     /// The human refused, or closed the dialog.
     Refused,
-    /// Nobody was asked, or nobody answered in time, or not in this form.
+    /// The host has no dialogs: nobody was asked.
+    Unable,
+    /// Nobody answered in time, or not in this form.
     Unanswered,
 }
 
@@ -44,7 +46,7 @@ pub enum Verdict {
 pub(super) async fn put(peer: &Peer<RoleServer>, dialog: Dialog) {
     let mut told = dialog.verdict;
     let Some(sent) = send(peer, dialog.message, dialog.choices, dialog.within).await else {
-        return told.send(Verdict::Unanswered).unwrap_or_default();
+        return told.send(Verdict::Unable).unwrap_or_default();
     };
     let id = sent.id.clone();
     tokio::select! {

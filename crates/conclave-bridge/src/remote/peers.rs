@@ -4,6 +4,7 @@
 use super::{Remote, Site};
 use crate::fabric::{Event, Later, PeerInfo, Peers};
 use crate::labels::{Change, Labels, Stamp};
+use crate::senders;
 use crate::state::HomeId;
 use crate::trust::Sender;
 use conclave_proto::id::ChannelId;
@@ -146,7 +147,16 @@ impl Site {
     pub(super) async fn watch_labels(self, sender: mpsc::Sender<(HomeId, Event)>) {
         let dir = self.files.server_dir(&self.client.server());
         let mut seen = Stamp::default();
+        let mut decided = senders::stamp(&dir);
         loop {
+            let now = senders::stamp(&dir);
+            if now != decided {
+                decided = now;
+                self.load_senders().await;
+                if sender.send((self.home, Event::Changed)).await.is_err() {
+                    return;
+                }
+            }
             let stamp = Stamp::of(&dir, &self.handle);
             if stamp != seen {
                 seen = stamp;

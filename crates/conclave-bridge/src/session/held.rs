@@ -242,7 +242,7 @@ impl Session {
                     .send(Reply::new(Err(failure), unread))
                     .unwrap_or_default();
             }
-            Verdict::Unanswered => call.reply.send(refusal).unwrap_or_default(),
+            Verdict::Unanswered | Verdict::Unable => call.reply.send(refusal).unwrap_or_default(),
         }
     }
 }

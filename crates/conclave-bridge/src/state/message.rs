@@ -3,6 +3,7 @@
 use super::State;
 use crate::policy::{Levels, Scope};
 use crate::render::{Attributes, Key, VALUE_BYTES_MAX};
+use crate::senders::Senders;
 use crate::trust::Sender;
 use conclave_client::address::is_mentioned;
 use conclave_proto::body::Priority;
@@ -119,6 +120,8 @@ pub struct Home {
     pub name: String,
     /// The levels in force.
     pub levels: Levels,
+    /// What the human decided of who writes.
+    pub senders: Senders,
     /// The joined channels, and whether the user administers them.
     pub channels: BTreeMap<ChannelId, bool>,
     /// This session there.

@@ -60,7 +60,8 @@ impl State {
         if self.is_held(item) {
             return None;
         }
-        when(message.priority, status, self.is_mentioned(message)).due(item.arrived)
+        let due = when(message.priority, status, self.is_mentioned(message)).due(item.arrived);
+        self.sender_due(message, due?)
     }
 
     /// Pushes what is due and was not pushed, each by one way, as far as the budget goes.

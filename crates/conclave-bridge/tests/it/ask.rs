@@ -195,6 +195,7 @@ fn home() -> Home {
     Home {
         name: view.name,
         levels: Levels::new(view.policy, view.lowered),
+        senders: view.senders,
         channels: [(OPS, false)].into(),
         me: Some("alice/desk/main".parse().unwrap()),
         carries: BTreeMap::new(),

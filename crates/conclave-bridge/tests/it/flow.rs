@@ -188,7 +188,7 @@ fn two() -> crate::world::World {
 }
 
 /// Opens a session whose host has dialogs.
-async fn with_dialogs(world: crate::world::World) -> Desk {
+pub(crate) async fn with_dialogs(world: crate::world::World) -> Desk {
     let mut desk = Desk::new(world);
     let hello = initialize_with(json!({"elicitation": {"form": {}, "url": {}}}));
     desk.line(&hello.to_string()).await;
@@ -200,7 +200,7 @@ async fn with_dialogs(world: crate::world::World) -> Desk {
 }
 
 /// Reads up to the dialog.
-async fn dialog(desk: &mut Desk) -> Value {
+pub(crate) async fn dialog(desk: &mut Desk) -> Value {
     loop {
         let value = desk.read().await;
         if value["method"] == "elicitation/create" {
@@ -209,7 +209,7 @@ async fn dialog(desk: &mut Desk) -> Value {
     }
 }
 
-async fn answers(desk: &mut Desk, dialog: &Value, result: Value) {
+pub(crate) async fn answers(desk: &mut Desk, dialog: &Value, result: Value) {
     let answer = json!({"jsonrpc": "2.0", "id": dialog["id"], "result": result});
     desk.line(&answer.to_string()).await;
 }

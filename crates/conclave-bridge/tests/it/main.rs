@@ -15,6 +15,7 @@ mod policy;
 mod render;
 mod resume;
 mod secret;
+mod senders;
 mod session;
 mod state;
 mod town;

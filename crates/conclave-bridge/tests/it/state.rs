@@ -31,6 +31,7 @@ fn home(level: Level) -> Box<Home> {
     Box::new(Home {
         name: "local".into(),
         levels,
+        senders: crate::world::known(),
         channels: [(OPS, false)].into(),
         me: Some("alice/desk/main".parse().unwrap()),
         carries: BTreeMap::new(),

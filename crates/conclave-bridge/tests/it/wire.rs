@@ -82,13 +82,18 @@ impl Wire {
         }
     }
 
+    /// Reads a line, however long it takes.
+    pub(crate) async fn line_in(&mut self) -> Value {
+        let mut line = String::new();
+        self.output.read_line(&mut line).await.unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
     /// Reads up to the answer of a request that takes longer than others.
     pub(crate) async fn answer_within(&mut self, id: u64, time: Duration) -> Value {
         let read = async {
             loop {
-                let mut line = String::new();
-                self.output.read_line(&mut line).await.unwrap();
-                let value: Value = serde_json::from_str(&line).unwrap();
+                let value = self.line_in().await;
                 if value["id"] == id {
                     return value;
                 }

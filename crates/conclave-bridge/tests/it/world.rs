@@ -3,12 +3,14 @@
 mod delivery;
 mod items;
 mod peers;
+mod senders;
 
 use crate::wire::{TIMEOUT, Wire};
 use conclave_bridge::fabric::*;
 use conclave_bridge::labels::Labels;
 use conclave_bridge::mcp;
 use conclave_bridge::policy::{Level, Lowered, Policy, Scope};
+use conclave_bridge::senders::{Senders, Standing};
 use conclave_bridge::session;
 use conclave_bridge::state::{Age, HomeId, Message, Place, Why};
 use conclave_bridge::tool::args::Object;
@@ -21,6 +23,7 @@ use conclave_proto::name::{Name, SessionPath};
 use conclave_proto::profile::{Profile, Wake};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
+use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -113,6 +116,20 @@ pub(crate) struct World {
     pub(crate) silent: bool,
     pub(crate) opened: usize,
     pub(crate) refuse_open: Option<Reject>,
+    /// Whom the human was asked about.
+    pub(crate) asked: BTreeSet<UserId>,
+}
+
+/// Bob, who was here before.
+pub(crate) fn known() -> Senders {
+    let mut senders = Senders::default();
+    let bob = conclave_bridge::senders::Sender {
+        name: Name::new("bob").unwrap(),
+        standing: Standing::Accepted,
+        at: UnixMs(1),
+    };
+    senders.set(UserId::new([9; 32]), bob);
+    senders
 }
 
 pub(crate) fn world() -> World {
@@ -126,6 +143,7 @@ pub(crate) fn world() -> World {
             online: true,
             policy: Policy::first(server, UnixMs(1)),
             lowered: Lowered::default(),
+            senders: known(),
             labels: Labels::default(),
             channels: vec![channel(OPS, "ops")],
         },
@@ -145,6 +163,7 @@ pub(crate) fn world() -> World {
         silent: false,
         opened: 0,
         refuse_open: None,
+        asked: BTreeSet::new(),
     }
 }
 

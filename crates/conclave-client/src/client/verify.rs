@@ -145,6 +145,15 @@ impl Client {
         self.set_pin(name, user, false).await
     }
 
+    /// Returns whom this machine knows by name.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn pinned_users(&self) -> Result<Vec<(Name, UserId)>, ClientError> {
+        let names = self.replica().names().await?.into_iter();
+        Ok(names.map(|(name, user, ..)| (name, user)).collect())
+    }
+
     /// Reads pins again that another process of this machine changed.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ mod plugin;
 mod python;
 mod refusals;
 mod sealed;
+mod senders;
 mod talk;
 mod team;
 mod tls;
