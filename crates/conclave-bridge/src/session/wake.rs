@@ -17,6 +17,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long a look at the transcript may take.
 const LOOK: Duration = Duration::from_secs(5);
@@ -48,6 +49,8 @@ struct Listener {
     id: u64,
     path: WakePath,
     answers: mpsc::Sender<Answer>,
+    /// Ends what watches whether it is there: that holds the connection, too.
+    _watch: DropGuard,
 }
 
 impl Wakers {
@@ -77,11 +80,22 @@ impl Session {
         let id = self.wakers.next;
         self.wakers.next += 1;
         let gone = answers.clone();
+        let watch = CancellationToken::new();
+        let ended = watch.clone();
         self.tasks.spawn(async move {
-            gone.closed().await;
+            tokio::select! {
+                () = gone.closed() => {}
+                () = ended.cancelled() => {}
+            }
             Done::Then(Box::new(move |session| session.unlisten(id)))
         });
-        self.wakers.listeners.push(Listener { id, path, answers });
+        let listener = Listener {
+            id,
+            path,
+            answers,
+            _watch: watch.drop_guard(),
+        };
+        self.wakers.listeners.push(listener);
         self.state.handle(self.now(), Input::Attached(path));
     }
 

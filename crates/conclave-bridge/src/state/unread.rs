@@ -26,6 +26,8 @@ pub(super) struct Item {
     pub(super) age: Age,
     /// Whether it was ever pushed itself.
     pub(super) pushed: bool,
+    /// By which ways it was, lately, and with which gutters: evidence may come late.
+    frames: Vec<(WakePath, String)>,
     /// What it goes by now.
     pub(super) carrier: Option<Carrier>,
     pub(super) arrived: Mono,
@@ -34,6 +36,9 @@ pub(super) struct Item {
     /// In which other logs it stands, too.
     pub(super) copies: Vec<LogId>,
 }
+
+/// The most frames of one message that are known again.
+const FRAMES_MAX: usize = 4;
 
 /// The most logs that one sender's message is said in, and some more.
 const COPIES_MAX: usize = 32;
@@ -46,6 +51,7 @@ impl Item {
             age,
             pushed: false,
             carrier: None,
+            frames: Vec::new(),
             arrived,
             hushed: false,
             copies: Vec::new(),
@@ -226,7 +232,11 @@ impl Unread {
     pub(super) fn set_carried(&mut self, place: u64, carrier: Carrier) {
         self.open.remove(&place);
         if let Some(item) = self.items.get_mut(&place) {
-            item.pushed |= matches!(carrier, Carrier::Frame(..));
+            if let Carrier::Frame(path, gutter, _) = &carrier {
+                item.pushed = true;
+                item.frames.truncate(FRAMES_MAX - 1);
+                item.frames.insert(0, (*path, gutter.clone()));
+            }
             item.carrier = Some(carrier);
         }
     }
@@ -245,11 +255,9 @@ impl Unread {
 
     /// Returns what was pushed itself and is in a text, by its gutter: with the way it went.
     pub(super) fn framed(&self, is_in: impl Fn(&str) -> bool) -> Vec<(WakePath, Message)> {
-        let seen = |item: &Item| match &item.carrier {
-            Some(Carrier::Frame(path, gutter, _)) if is_in(gutter) => {
-                Some((*path, item.message.clone()))
-            }
-            Some(Carrier::Frame(..) | Carrier::Line(_)) | None => None,
+        let seen = |item: &Item| {
+            let frame = item.frames.iter().find(|(_, gutter)| is_in(gutter))?;
+            Some((frame.0, item.message.clone()))
         };
         self.items.values().filter_map(seen).collect()
     }

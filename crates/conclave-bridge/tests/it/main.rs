@@ -20,5 +20,6 @@ mod session;
 mod state;
 mod town;
 mod wake;
+mod ways;
 mod wire;
 mod world;

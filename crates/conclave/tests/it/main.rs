@@ -29,4 +29,5 @@ mod talk;
 mod team;
 mod tls;
 mod verify;
+mod waking;
 mod world;
