@@ -282,9 +282,11 @@ impl Session {
             channel
         };
         let last = ways.last();
+        let last = last.map(|(path, at)| json!({"path": path.as_str(), "at": at.0}));
         json!({
-            "path": last.map(|(path, _)| path.as_str()),
-            "at": last.map(|(_, at)| at.0),
+            "path": last.as_ref().map(|last| &last["path"]),
+            "at": last.as_ref().map(|last| &last["at"]),
+            "last": last,
             "channel": {"state": channel, "why": Some(row.why).filter(|why| !why.is_empty())},
             "paths": paths,
         })

@@ -19,7 +19,7 @@ const CHANNEL_OPTIONS: [&str; 2] = ["--channels", "--dangerously-load-developmen
 /// What our entry is called there: in the plugin, and as `conclave install` makes it.
 const NAME: &str = "conclave";
 /// What the host's program is called.
-const HOST: &str = "claude";
+const HOSTS: [&str; 2] = ["claude", "claude.exe"];
 /// How many ancestors may stand between the host and this process: shells and wrappers.
 const ANCESTORS_MAX: usize = 5;
 
@@ -139,7 +139,7 @@ fn is_host(args: &[String]) -> bool {
         .iter()
         .take(2)
         .filter_map(|arg| Path::new(arg).file_name());
-    names.any(|name| name == HOST)
+    names.any(|name| HOSTS.iter().any(|host| name == *host))
 }
 
 /// Returns the command lines of this process's ancestors, the nearest first, as far as they can be read.

@@ -31,28 +31,33 @@ impl Session {
             let message = "another trial is under way".to_owned();
             return tell(&answers, Answer::Error { message });
         }
-        let since = Instant::now();
-        let pending = |path| Pending {
-            path,
-            since,
-            answers: answers.clone(),
-        };
-        match self.state.try_wake(self.now()) {
-            Trial::Sent(path) => {
-                self.wakers.trial = Some(pending(path));
-                self.keep_looking();
-            }
-            Trial::Wait => {
-                self.wakers.trial = Some(pending(WakePath::Wait));
-                if !self.try_wait() {
-                    self.end_trial(Some("the call that waited was given up"));
-                }
-            }
+        self.try_next(Instant::now(), answers);
+    }
+
+    /// Tries the way that would be used now.
+    fn try_next(&mut self, since: Instant, answers: mpsc::Sender<Answer>) {
+        let trial = self.state.try_wake(self.now());
+        let path = match trial {
+            Trial::Sent(path) => path,
+            Trial::Wait => WakePath::Wait,
             Trial::Nothing => {
                 let why = "nothing can wake it now: there is no inbox, monitor or hook that waits";
-                let facts = json!({"path": null, "proven": false, "why_not": why, "wake": self.wake_facts()});
-                tell(&answers, Answer::Facts(facts));
+                let wake = self.wake_facts();
+                let facts = json!({"path": null, "proven": false, "why_not": why, "wake": wake});
+                return tell(&answers, Answer::Facts(facts));
             }
+        };
+        self.wakers.trial = Some(Pending {
+            path,
+            since,
+            answers,
+        });
+        match trial {
+            Trial::Wait if !self.try_wait() => {
+                self.end_trial(Some("the call that waited was given up"));
+            }
+            Trial::Wait | Trial::Nothing => {}
+            Trial::Sent(_) => self.keep_looking(),
         }
     }
 
@@ -67,8 +72,14 @@ impl Session {
         let Some(trial) = &self.wakers.trial else {
             return;
         };
+        let refuted = self.state.ways().row(trial.path).refuted;
         if trial.answers.is_closed() {
             self.wakers.trial = None;
+        } else if refuted && trial.since.elapsed() < WITHIN {
+            // The next way has its turn, as with a message.
+            if let Some(trial) = self.wakers.trial.take() {
+                self.try_next(trial.since, trial.answers);
+            }
         } else if trial.since.elapsed() >= WITHIN {
             self.end_trial(Some("there was no evidence in 60 s"));
         } else {
