@@ -167,7 +167,7 @@ impl Ways {
 
     fn set(&mut self, path: WakePath, live: bool, why: &'static str) {
         let row = self.rows.entry(path).or_default();
-        (row.live, row.why) = (live, why);
+        (row.live, row.why) = (live, if live { "" } else { why });
     }
 
     /// Returns what is known of a way.

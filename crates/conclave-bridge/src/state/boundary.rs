@@ -108,7 +108,8 @@ impl State {
     fn watched_at(&mut self, now: Now, working: Status) -> Option<Frame> {
         let (home, _) = self.watched?;
         let status = self.homes.get(&home).and_then(|home| home.status);
-        if status == Some(Status::Dnd) || working == Status::Working || !self.has_budget(now) {
+        let hushed = status == Some(Status::Dnd) || self.is_quiet(home);
+        if hushed || working == Status::Working || !self.has_budget(now) {
             return None;
         }
         self.watched = None;

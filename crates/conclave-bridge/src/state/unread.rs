@@ -27,7 +27,7 @@ pub(super) struct Item {
     /// Whether it was ever pushed itself.
     pub(super) pushed: bool,
     /// By which ways it was, lately, and with which gutters: evidence may come late.
-    frames: Vec<(WakePath, String)>,
+    pub(super) frames: Vec<(WakePath, String)>,
     /// What it goes by now.
     pub(super) carrier: Option<Carrier>,
     pub(super) arrived: Mono,
