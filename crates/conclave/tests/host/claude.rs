@@ -1,15 +1,16 @@
 //! The host on its stage: a server of alice's, bob's machine with the host on it, a scripted model.
 
+use crate::hooks::Without;
 use crate::script::{Say, Script, Turn};
 use crate::terminal::Terminal;
-use crate::world::{Home, Session, Up};
+use crate::world::{Home, Session, Up, outcome};
 use crate::{api, find};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test gives up.
@@ -39,6 +40,8 @@ pub(crate) struct Stage {
 /// How the host is started.
 #[derive(Default)]
 pub(crate) struct Setup {
+    /// `conclave install` registers us, and what of it is left out; else our server alone is registered.
+    pub(crate) installed: Option<Without>,
     /// More of its environment.
     pub(crate) env: Vec<(&'static str, String)>,
     /// More arguments.
@@ -84,6 +87,13 @@ impl Stage {
     /// Answers once with these words, when the model reads something new with `when` in it.
     pub(crate) fn when(&self, when: &str, says: Vec<Say>) {
         self.script.rule(when, says, None);
+    }
+
+    /// As [`Self::when`], but the model answers only when the gate is dropped.
+    pub(crate) fn hold(&self, when: &str, says: Vec<Say>) -> Sender<()> {
+        let (gate, opened) = channel();
+        self.script.rule(when, says, Some(opened));
+        gate
     }
 
     /// Waits until peers see the host's session so.
@@ -146,7 +156,7 @@ impl Stage {
         let mut config = json!({"hasCompletedOnboarding": true, "theme": "dark", "numStartups": 5,
             "customApiKeyResponses": {"approved": [&KEY[KEY.len() - 20..]], "rejected": []},
             "projects": {work.to_str().unwrap(): trusted}});
-        if !setup.bare {
+        if setup.installed.is_none() && !setup.bare {
             config["mcpServers"] = json!({"conclave": {"type": "stdio",
                 "command": env!("CARGO_BIN_EXE_conclave"), "args": ["bridge", "--as", "agent"]}});
         }
@@ -154,6 +164,13 @@ impl Stage {
             json!({"permissions": {"allow": ["mcp__conclave", "mcp__plugin_conclave_conclave"]}});
         std::fs::write(dir.join(".claude.json"), config.to_string()).unwrap();
         std::fs::write(dir.join("settings.json"), settings.to_string()).unwrap();
+        if let Some(without) = setup.installed {
+            let mut install = self.bob.command(&["install", "--as", "agent"]);
+            install.current_dir(&work).env("CLAUDE_CONFIG_DIR", &dir);
+            outcome(install.output().unwrap()).ok();
+            let settings = work.join(".claude/settings.local.json");
+            without.strip(&dir.join(".claude.json"), &settings);
+        }
         let api = format!("http://{}", self.api);
         let plain = self.bob.command(&[]);
         let mut host = Command::new(self.claude);

@@ -9,6 +9,7 @@ mod api;
 mod claude;
 mod dialogs;
 mod find;
+mod hooks;
 mod script;
 mod terminal;
 mod tools;

@@ -2,6 +2,7 @@
 //! model reads the whole frame, once.
 
 use crate::claude::{Setup, Stage};
+use crate::hooks::Without;
 use crate::script::{Say, Turn};
 use crate::tools::framed;
 use serde_json::json;
@@ -70,4 +71,99 @@ fn a_line_in_the_inbox_wakes_an_idle_host_which_fetches() {
     assert_eq!(turn.count("Another Claude session sent"), 1);
     stage.shows(&mut peer, "wake", &json!("inbox"));
     stage.nothing_left_the_machine();
+}
+
+#[test]
+fn what_came_while_nobody_was_at_it_is_read_beside_the_next_prompt() {
+    let Some(mut stage) = Stage::new() else {
+        return;
+    };
+    let mut peer = stage.peer();
+    let mut host = stage.start(&Without::BOTH.setup(), &mut peer);
+    host.types("good morning");
+    stage.turn("good morning");
+    stage.shows(&mut peer, "status", &json!("idle"));
+    stage.tell(&mut peer, "the milk is sour", "next");
+    host.types("carry on");
+    let turn = stage.turn("carry on");
+    assert!(
+        turn.fresh.contains("UserPromptSubmit hook"),
+        "{}",
+        turn.fresh
+    );
+    framed(&turn.fresh, "the milk is sour");
+    stage.when("once more", check());
+    host.types("once more");
+    let later = stage.turn("\"unread\"");
+    assert_eq!(later.count("the milk is sour"), 1);
+    stage.shows(&mut peer, "wake", &json!("hook"));
+    stage.nothing_left_the_machine();
+}
+
+#[test]
+fn what_is_urgent_is_read_in_the_middle_of_a_turn() {
+    let Some(mut stage) = Stage::new() else {
+        return;
+    };
+    let mut peer = stage.peer();
+    let mut host = stage.start(&Without::REWAKE.setup(), &mut peer);
+    let gate = stage.hold("long work", vec![Say::ours("list_peers", json!({}))]);
+    host.types("long work");
+    stage.turn("long work");
+    stage.tell(&mut peer, "stop the press", "now");
+    drop(gate);
+    let turn = stage.turn("stop the press");
+    assert!(turn.fresh.contains("PostToolUse"), "{}", turn.fresh);
+    framed(&turn.fresh, "stop the press");
+    assert_eq!(turn.count("stop the press"), 1);
+    // Nothing else told it of the same message.
+    assert_eq!(turn.count("Another Claude session"), 0);
+    stage.when("once more", check());
+    host.types("once more");
+    let later = stage.turn("\"unread\"");
+    assert_eq!(later.count("stop the press"), 1);
+    stage.shows(&mut peer, "wake", &json!("hook"));
+}
+
+#[test]
+fn a_hook_that_waits_wakes_an_idle_host_which_fetches() {
+    let Some(mut stage) = Stage::new() else {
+        return;
+    };
+    let mut peer = stage.peer();
+    let mut host = stage.start(&Without::INBOX.setup(), &mut peer);
+    host.types("good morning");
+    stage.turn("good morning");
+    stage.shows(&mut peer, "status", &json!("idle"));
+    stage.when("check_messages", check());
+    stage.tell(&mut peer, "the boat is leaving", "next");
+    fetched(&mut stage, "hook feedback", "the boat is leaving");
+    stage.shows(&mut peer, "wake", &json!("rewake"));
+}
+
+#[test]
+fn the_plugins_monitor_wakes_an_idle_host_which_fetches() {
+    let Some(mut stage) = Stage::new() else {
+        return;
+    };
+    let mut peer = stage.peer();
+    // Everything comes by the plugin; it finds the program on PATH.
+    let plugin = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugin");
+    let ours = std::path::Path::new(env!("CARGO_BIN_EXE_conclave")).parent();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{}:{path}", ours.unwrap().display());
+    let setup = Setup {
+        bare: true,
+        args: vec!["--plugin-dir".into(), plugin.into()],
+        env: vec![("PATH", path)],
+        ..Setup::default()
+    };
+    stage.agent = "bob/lap/work".to_owned();
+    let _host = stage.start(&setup, &mut peer);
+    let tool = "mcp__plugin_conclave_conclave__check_messages";
+    stage.when("check_messages", vec![Say::tool(tool, json!({}))]);
+    stage.tell(&mut peer, "the ice is thin", "next");
+    let turn = fetched(&mut stage, "<event>", "the ice is thin");
+    assert!(turn.all().contains("Monitor event"), "{}", turn.all());
+    stage.shows(&mut peer, "wake", &json!("monitor"));
 }
