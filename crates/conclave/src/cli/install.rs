@@ -96,7 +96,9 @@ pub(crate) fn run(cx: &Context, args: Args) -> Result<(), CliError> {
 /// What is left to do for a person.
 const fn next(client: Client) -> &'static str {
     match client {
-        Client::Claude => "next: start a new session of Claude Code here",
+        Client::Claude => {
+            "next: start a new session of Claude Code here; `conclave doctor` shows how it goes"
+        }
         Client::Codex => {
             "next: trust the project in Codex, then open /hooks there and trust ours; without that, \
              messages wait until the agent calls wait_for_messages"

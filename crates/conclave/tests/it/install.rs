@@ -116,7 +116,7 @@ fn styles(toml: bool) -> Vec<&'static str> {
 }
 
 #[test]
-fn install_status_and_uninstall_leave_the_home_directory_as_it_was_to_the_byte() {
+fn install_doctor_and_uninstall_leave_the_home_directory_as_it_was_to_the_byte() {
     for client in CLIENTS {
         for scope in SCOPES {
             let about = ["--client", client, "--scope", scope];
@@ -133,6 +133,8 @@ fn install_status_and_uninstall_leave_the_home_directory_as_it_was_to_the_byte()
                 desk.run(&[&["install"][..], &about].concat()).ok();
                 assert_ne!(desk.tree(), before, "{client} {scope} {n}");
                 desk.run(&["status"]).ok();
+                // Nothing was joined: it may complain, but leaves nothing.
+                desk.run(&["doctor"]);
                 desk.run(&[&["uninstall"][..], &about].concat()).ok();
                 assert_eq!(desk.tree(), before, "{client} {scope} {n}");
             }
