@@ -240,8 +240,10 @@ impl Guard {
             .map(|root| self.roots.entry(&root, || Bucket::full(ROOT, now)));
         for bucket in [Some(&mut self.session), Some(&mut self.day), root] {
             let Some(bucket) = bucket else { continue };
-            beyond |= bucket.wait_for(now, out.units) > 0;
-            bucket.take(out.units);
+            match bucket.wait_for(now, out.units) {
+                0 => bucket.take(out.units),
+                _ => beyond = true,
+            }
         }
         if beyond {
             self.more = self.more.saturating_sub(out.units);

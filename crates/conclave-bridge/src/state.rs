@@ -40,7 +40,8 @@ use unread::{Carrier, Item, Put, Unread};
 
 /// Pushes into the agent's context, in number and bytes (SECURITY B.6).
 const PUSHES: Budget = Budget::new(20, 60_000);
-const PUSH_BYTES: Budget = Budget::new(60_000, 60_000);
+/// So that no minute has more than 60 kB, whatever went before and however large the last one is.
+const PUSH_BYTES: Budget = Budget::new(15_000, 30_000);
 
 /// What is older than this says so.
 const AGE_MS: u64 = 60_000;

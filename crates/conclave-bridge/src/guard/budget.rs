@@ -46,15 +46,20 @@ impl Bucket {
         let Budget { tokens, refill_ms } = self.budget;
         let gained = now.since(self.at).saturating_mul(tokens);
         self.level = self.level.saturating_add(gained).min(tokens * refill_ms);
-        self.at = now;
+        // What is owed refills first.
+        let owed_ms = self.at.since(now);
+        self.at = self.at.max(now);
         let needed = refill_ms.saturating_mul(wanted.min(tokens));
-        needed.saturating_sub(self.level).div_ceil(tokens)
+        let wait = needed.saturating_sub(self.level).div_ceil(tokens);
+        wait.saturating_add(owed_ms)
     }
 
+    /// Takes tokens; what is not there is owed.
     pub(crate) const fn take(&mut self, tokens: u64) {
-        self.level = self
-            .level
-            .saturating_sub(tokens.saturating_mul(self.budget.refill_ms));
+        let cost = tokens.saturating_mul(self.budget.refill_ms);
+        let owed = cost.saturating_sub(self.level);
+        self.level = self.level.saturating_sub(cost);
+        self.at = self.at.plus(owed.div_ceil(self.budget.tokens));
     }
 }
 

@@ -6,6 +6,7 @@ mod ask;
 mod cost;
 mod delivery;
 mod fabric_real;
+mod flood;
 mod flow;
 mod guard;
 mod host;
