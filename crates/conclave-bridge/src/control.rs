@@ -10,6 +10,8 @@ pub mod above;
 pub mod find;
 pub mod seat;
 
+use conclave_proto::desk::Signed;
+use conclave_proto::id::Hash;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -37,6 +39,17 @@ pub enum Ask {
     Monitor,
     /// Tell once when there is something to fetch: one [`Answer::Line`].
     Rewake,
+    /// What is held back until a human allows it: one [`Answer::Holds`].
+    Holds,
+    /// A human allows it once: one [`Answer::Released`].
+    Release {
+        /// What.
+        id: String,
+        /// Of which digest.
+        digest: Hash,
+        /// By which owner key.
+        signed: Signed,
+    },
 }
 
 /// A boundary of the host's work.
@@ -134,11 +147,44 @@ pub enum Answer {
         /// The line.
         text: String,
     },
+    /// To [`Ask::Holds`].
+    Holds {
+        /// What is held.
+        holds: Vec<Waiting>,
+    },
+    /// To [`Ask::Release`].
+    Released {
+        /// It may be sent once now.
+        allowed: bool,
+        /// Why not.
+        #[serde(default)]
+        why: String,
+    },
     /// The question is not understood.
     Error {
         /// Why.
         message: String,
     },
+}
+
+/// Something that is held back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// By this it is allowed.
+    pub id: String,
+    /// What exactly is held.
+    pub digest: Hash,
+    /// The session that would send it.
+    pub session: String,
+    /// Where it would go.
+    pub place: String,
+    /// Why it is held.
+    pub rule: String,
+    /// How it begins, where that may be shown.
+    #[serde(default)]
+    pub excerpt: Option<String>,
+    /// How long ago it was held.
+    pub age_s: u64,
 }
 
 /// One question, as the session task gets it. The connection ends when `answers` is dropped; it is closed when

@@ -19,6 +19,7 @@ mod injected;
 mod lapsed;
 mod missed;
 mod own;
+mod release;
 mod sender;
 pub(crate) mod stand;
 mod trip;

@@ -6,6 +6,7 @@
 mod acl;
 mod address;
 mod admin;
+mod approve;
 mod ask;
 mod audit;
 mod ban;
@@ -125,6 +126,8 @@ enum Command {
     /// Show or set how much incoming messages may drive the agent
     #[command(subcommand)]
     Perm(perm::Command),
+    /// Decide tool calls of agents from another terminal or machine
+    Approve(approve::Args),
     /// Create, delete, rename and list channels
     #[command(subcommand)]
     Channel(channel::Command),
@@ -327,6 +330,7 @@ fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
         Command::Join(args) => block_on(join::run(cx, args)),
         Command::Leave(args) => block_on(leave::run(cx, args)),
         Command::Perm(command) => block_on(perm::run(cx, command)),
+        Command::Approve(args) => block_on(approve::run(cx, args)),
         Command::Channel(command) => block_on(channel::run(cx, command)),
         Command::Acl(command) => block_on(acl::run(cx, command)),
         Command::Invite(command) => block_on(invite::run(cx, command)),

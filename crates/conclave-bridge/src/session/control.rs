@@ -36,6 +36,10 @@ impl Session {
                 }
                 return self.permit(*permit, answers);
             }
+            Ask::Holds => self.tell_holds(),
+            Ask::Release { id, digest, signed } => {
+                return self.release(&id, digest, &signed, answers);
+            }
             Ask::Prove => return self.prove(answers),
             Ask::Monitor => return self.listens(WakePath::Monitor, answers),
             Ask::Rewake => return self.listens(WakePath::Rewake, answers),

@@ -348,7 +348,7 @@ impl Session {
     }
 
     /// Goes on with something when a future is over.
-    fn then<F>(&mut self, work: impl Future<Output = F> + Send + 'static)
+    pub(super) fn then<F>(&mut self, work: impl Future<Output = F> + Send + 'static)
     where
         F: FnOnce(&mut Self) + Send + 'static,
     {

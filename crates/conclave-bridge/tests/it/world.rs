@@ -391,7 +391,7 @@ impl Desk {
                 Ok(opened.into_iter().map(boxed).collect())
             })
         });
-        let host = mcp::serve(theirs_in, theirs_out, CancellationToken::new(), true);
+        let host = mcp::serve(theirs_in, theirs_out, CancellationToken::new(), false);
         let session = tokio::spawn(session::run(
             host,
             session::Setup::default(),

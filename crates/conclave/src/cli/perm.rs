@@ -1,5 +1,7 @@
 //! `conclave perm`: how much what peers say may drive the agent. Raising is for the owner key.
 
+pub(crate) mod approver;
+
 use super::Context;
 use super::channel;
 use super::open::{self, Target};
@@ -25,6 +27,9 @@ pub(crate) enum Command {
     Set(Box<SetArgs>),
     /// Set hours in which nothing but `now` wakes an agent (needs your owner key)
     Quiet(Box<QuietArgs>),
+    /// Show or set who may decide tool calls of agents here
+    #[command(subcommand)]
+    Approver(approver::Command),
 }
 
 /// Arguments of `perm quiet`.
@@ -65,6 +70,7 @@ pub(crate) async fn run(cx: &Context, command: Command) -> Result<(), CliError> 
         Command::Show { target } => show(cx, &target).await,
         Command::Set(args) => set(cx, *args).await,
         Command::Quiet(args) => quiet(cx, *args).await,
+        Command::Approver(command) => approver::run(cx, command).await,
     }
 }
 

@@ -37,6 +37,8 @@ fn facts(cx: &Context) -> Option<Value> {
     match asked.next().ok()?? {
         Answer::Facts(facts) => Some(facts),
         Answer::Hook { .. }
+        | Answer::Holds { .. }
+        | Answer::Released { .. }
         | Answer::Permit { .. }
         | Answer::Line { .. }
         | Answer::Error { .. } => None,

@@ -8,6 +8,7 @@ mod bridges;
 mod claims;
 mod clients;
 mod demo;
+mod desk;
 mod doctor;
 mod flow;
 mod groups;

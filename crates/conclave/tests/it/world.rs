@@ -370,8 +370,13 @@ impl Session {
 
     /// Waits for the next message that is put before the model.
     pub(crate) fn hear(&mut self) -> Value {
+        self.note("notifications/claude/channel")
+    }
+
+    /// Waits for the next notification of a kind; returns what it says.
+    pub(crate) fn note(&mut self, method: &str) -> Value {
         loop {
-            let push = |m: &Value| m["method"] == "notifications/claude/channel";
+            let push = |m: &Value| m["method"] == method;
             if let Some(at) = self.heard.iter().position(push) {
                 return self.heard.remove(at)["params"].clone();
             }
