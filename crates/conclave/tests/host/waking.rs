@@ -1,7 +1,7 @@
 //! How a message reaches the model of the real host, by each path that needs no login. Whatever the path, the
 //! model reads the whole frame, once.
 
-use crate::claude::{Setup, Stage};
+use crate::claude::{AGENT, Setup, Stage, until};
 use crate::hooks::Without;
 use crate::script::{Say, Turn};
 use crate::tools::framed;
@@ -166,4 +166,30 @@ fn the_plugins_monitor_wakes_an_idle_host_which_fetches() {
     let turn = fetched(&mut stage, "<event>", "the ice is thin");
     assert!(turn.all().contains("Monitor event"), "{}", turn.all());
     stage.shows(&mut peer, "wake", &json!("monitor"));
+}
+
+#[test]
+fn a_cleared_session_is_told_again_who_it_is_and_what_came() {
+    let Some(mut stage) = Stage::new() else {
+        return;
+    };
+    let mut peer = stage.peer();
+    let mut host = stage.start(&Without::BOTH.setup(), &mut peer);
+    host.types("good morning");
+    stage.turn("good morning");
+    stage.shows(&mut peer, "status", &json!("idle"));
+    stage.tell(&mut peer, "do not forget the cat", "next");
+    let before = stage.session();
+    host.types("/clear");
+    until(|| match stage.session() {
+        new if new.is_string() && new != before => Ok(()),
+        other => Err(other.to_string()),
+    });
+    host.types("where are we");
+    let turn = stage.turn("where are we");
+    assert_eq!(turn.count("good morning"), 0, "it was cleared");
+    assert_eq!(turn.count(&format!("you are {AGENT}")), 1, "{}", turn.fresh);
+    assert!(turn.fresh.contains("alice/desk/api"), "{}", turn.fresh);
+    framed(&turn.fresh, "do not forget the cat");
+    assert_eq!(turn.count("do not forget the cat"), 1);
 }
