@@ -86,6 +86,7 @@ fn in_quiet_hours_only_what_interrupts_wakes_and_the_rest_is_one_digest() {
     let home = Home {
         name: "local".into(),
         levels: Levels::new(policy, Lowered::default()),
+        senders: crate::world::known(),
         channels: BTreeMap::new(),
         me: Some("alice/desk/main".parse().unwrap()),
         carries: BTreeMap::new(),
