@@ -13,19 +13,33 @@ use conclave_proto::profile::Status;
 use conclave_proto::time::{Mono, UnixMs};
 
 /// What is known of the agent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Agent {
     pub(super) activity: Activity,
     injected: Injected,
     /// The last hook that was this session's.
     pub(super) hook: Option<(Event, UnixMs)>,
-    /// It is yet to be told where it is: the servers were not open when it started.
+    /// It is yet to be told where it is: when it started, there was no bridge, or no server.
     pub(super) brief_due: Option<Form>,
     /// How many others were in the home channel, and when that was asked.
     pub(super) crowd: Option<usize>,
     pub(super) crowd_at: Option<Mono>,
     /// The host named its session since the start.
     named: bool,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self {
+            activity: Activity::default(),
+            injected: Injected::default(),
+            hook: None,
+            brief_due: Some(Form::Short),
+            crowd: None,
+            crowd_at: None,
+            named: false,
+        }
+    }
 }
 
 impl Session {

@@ -407,6 +407,18 @@ fn an_agent_that_forgot_is_told_who_it_is_who_is_there_and_what_it_owes() {
 }
 
 #[test]
+fn an_agent_whose_start_was_before_its_bridge_is_told_at_its_first_prompt() {
+    let up = Up::start();
+    let start = json!({"source": "startup"});
+    assert_eq!(hook(&up.home, "s1", "SessionStart", start), Value::Null);
+    let _api = bridge(&up.home, "api", "s1");
+    let told = hook(&up.home, "s1", "UserPromptSubmit", json!({"prompt": "x"}));
+    assert!(context(&told).contains("you are alice/desk/api"), "{told}");
+    let again = hook(&up.home, "s1", "UserPromptSubmit", json!({"prompt": "x"}));
+    assert_eq!(again, Value::Null, "once is enough");
+}
+
+#[test]
 fn a_hook_is_silent_and_succeeds_whatever_is_wrong() {
     let up = Up::start();
     let _session = bridge(&up.home, "api", "s1");
