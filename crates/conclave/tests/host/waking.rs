@@ -169,6 +169,28 @@ fn the_plugins_monitor_wakes_an_idle_host_which_fetches() {
 }
 
 #[test]
+fn a_turn_goes_on_for_what_came_while_it_ended() {
+    let Some(mut stage) = Stage::new() else {
+        return;
+    };
+    let mut peer = stage.peer();
+    let mut host = stage.start(&Without::REWAKE.setup(), &mut peer);
+    let gate = stage.hold("short work", vec![Say::text("all is done")]);
+    host.types("short work");
+    stage.turn("short work");
+    stage.tell(&mut peer, "one more thing", "next");
+    drop(gate);
+    let turn = stage.turn("one more thing");
+    assert!(turn.fresh.contains("Stop hook"), "{}", turn.fresh);
+    framed(&turn.fresh, "one more thing");
+    assert_eq!(turn.count("one more thing"), 1, "{}", turn.fresh);
+    stage.when("once more", check());
+    host.types("once more");
+    let later = stage.turn("\"unread\"");
+    assert_eq!(later.count("one more thing"), 1);
+}
+
+#[test]
 fn a_cleared_session_is_told_again_who_it_is_and_what_came() {
     let Some(mut stage) = Stage::new() else {
         return;

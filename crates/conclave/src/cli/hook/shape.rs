@@ -145,10 +145,12 @@ pub(super) fn output(
         return None;
     };
     match question.event {
-        Event::Stop => go_on.map(|text| match client {
-            Client::Claude | Client::Codex => json!({"decision": "block", "reason": text}),
-            Client::Gemini => json!({"decision": "deny", "reason": text}),
-            Client::Cursor => json!({"followup_message": text}),
+        Event::Stop => go_on.and_then(|text| match client {
+            // A reason of a block it shows its model twice.
+            Client::Claude => added(client, question, text),
+            Client::Codex => Some(json!({"decision": "block", "reason": text})),
+            Client::Gemini => Some(json!({"decision": "deny", "reason": text})),
+            Client::Cursor => Some(json!({"followup_message": text})),
         }),
         Event::SessionStart | Event::Prompt | Event::ToolEnd => added(client, question, context?),
         Event::ToolStart | Event::Waiting | Event::SessionEnd => None,
@@ -250,7 +252,8 @@ mod tests {
                 Client::Claude,
                 "Stop",
                 json!({"stop_hook_active": true}),
-                json!({"decision": "block", "reason": "G"}),
+                json!({"hookSpecificOutput":
+                    {"hookEventName": "Stop", "additionalContext": "G"}}),
             ),
             (
                 Client::Codex,
