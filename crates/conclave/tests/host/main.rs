@@ -10,6 +10,7 @@ mod claude;
 mod dialogs;
 mod find;
 mod hooks;
+mod permits;
 mod script;
 mod terminal;
 mod tools;
