@@ -255,6 +255,11 @@ impl State {
         self.offer
     }
 
+    /// Returns whether the user lets this session's agent decide some calls of others.
+    pub(crate) const fn approves(&self) -> bool {
+        self.offer.approver
+    }
+
     /// Returns the toolsets the user chose.
     #[must_use]
     pub const fn sets(&self) -> Sets {

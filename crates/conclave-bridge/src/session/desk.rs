@@ -342,6 +342,11 @@ impl Session {
         self.desk.prompted.iter().any(told)
     }
 
+    /// How many calls wait for a verdict.
+    pub(super) fn desk_facts(&self) -> serde_json::Value {
+        serde_json::json!({"pending": self.desk.asks.len()})
+    }
+
     fn tool_of(&self, key: u64) -> Option<String> {
         let call = self.desk.machine.call(key)?;
         Some(printable_tool(&call.tool))

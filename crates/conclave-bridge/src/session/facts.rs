@@ -16,6 +16,7 @@ impl Session {
         self.server_facts(&mut facts);
         self.hook_facts(&mut facts);
         facts.insert("wake".to_owned(), self.wake_facts());
+        facts.insert("desk".to_owned(), self.desk_facts());
         self.stopped_facts(&mut facts);
         Value::Object(facts)
     }

@@ -22,6 +22,13 @@ pub(super) const TOOLS: &[Tool] = &[Tool::new(
 .approves()];
 
 fn submit_permission(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
+    if !session.state.approves() {
+        return Err(Failure::new(
+            "unknown_tool",
+            "there is no such tool",
+            "list the tools",
+        ));
+    }
     let id: RequestId = args
         .parsed("request_id")?
         .ok_or_else(|| Failure::arguments("`request_id` is missing"))?;

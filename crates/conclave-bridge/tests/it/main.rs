@@ -5,6 +5,7 @@
 mod ask;
 mod cost;
 mod delivery;
+mod desk;
 mod fabric_real;
 mod flood;
 mod flow;
