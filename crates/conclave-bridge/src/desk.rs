@@ -50,13 +50,7 @@ impl Call {
             .chars()
             .take(DESCRIPTION_CHARS_MAX)
             .collect();
-        let digest = digest(
-            &self.tool,
-            &self.arguments,
-            &self.description,
-            session,
-            &nonce,
-        );
+        let digest = digest(&self.tool, &self.arguments, &description, session, &nonce);
         Request {
             truncated: !self.whole || preview.len() < self.arguments.len(),
             nonce,

@@ -48,6 +48,14 @@ impl Request {
             && self.description.chars().count() <= DESCRIPTION_CHARS_MAX
             && self.preview.chars().count() <= PREVIEW_CHARS_MAX
     }
+
+    /// Returns whether the digest is that of what is shown, where all of it is: else an approver would sign
+    /// another call than the one before him.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        let (tool, arguments, said) = (&self.tool, &self.preview, &self.description);
+        self.truncated || self.digest == digest(tool, arguments, said, &self.session, &self.nonce)
+    }
 }
 
 /// Returns what a verdict is bound to: the tool, all of its arguments, the description, the session and the

@@ -31,9 +31,12 @@ impl Session {
             Ask::Facts => Answer::Facts(self.facts()),
             Ask::Hook(hook) => return self.hooked(*hook, answers),
             Ask::Permit(permit) => {
-                if self.is_called(permit.session.as_ref()) {
-                    self.does(Event::Waiting, None);
+                // An agent below this one finds this socket, too: its calls are not this agent's.
+                if !self.is_called(permit.session.as_ref()) {
+                    let (allow, message) = (None, None);
+                    return tell(&answers, Answer::Permit { allow, message });
                 }
+                self.does(Event::Waiting, None);
                 return self.permit(*permit, answers);
             }
             Ask::Holds => self.tell_holds(),

@@ -6,6 +6,7 @@ use super::{Done, Session};
 use crate::control::{Answer, Permit};
 use crate::desk::{Call, Decided, Desk, Given, OPEN_MS, Rules, rule};
 use crate::fabric::{Part, Reach, Target};
+use crate::guard::{Bucket, Budget};
 use crate::journal;
 use crate::mcp::Push;
 use crate::state::{Age, HomeId, Input, Message};
@@ -22,6 +23,8 @@ use tokio::sync::mpsc;
 const OFFERED_MAX: usize = 16;
 /// How long who was told something does not decide, in milliseconds.
 const PROMPTED_MS: u64 = 60 * 60 * 1000;
+/// So many verdicts and requests of others that do not count are noted: anybody can send them.
+const STRAYS: Budget = Budget::new(30, 10 * 60 * 1000);
 /// How many that were told something are remembered.
 const PROMPTED_MAX: usize = 256;
 
@@ -32,6 +35,7 @@ pub(super) struct Desks {
     asks: BTreeMap<u64, Asker>,
     offered: VecDeque<Offered>,
     prompted: VecDeque<(HomeId, SessionPath, Mono)>,
+    strays: Bucket,
 }
 
 /// Who of the host waits for a verdict, and who may still give it.
@@ -62,6 +66,7 @@ impl Desks {
             asks: BTreeMap::new(),
             offered: VecDeque::new(),
             prompted: VecDeque::new(),
+            strays: Bucket::full(STRAYS, now),
         }
     }
 }
@@ -251,7 +256,7 @@ impl Session {
                 tracing::warn!(%by, %why, "a verdict was refused");
                 let text = format!("a verdict of {by} does not count: {why}");
                 let hint = "if you did not expect one from there, see who your approvers are: `conclave perm approver list`";
-                self.journal(given.home, "verdict", text, Some(hint));
+                self.stray(given.home, text, Some(hint));
             }
         }
     }
@@ -289,7 +294,7 @@ impl Session {
                 "{} asked this session for a verdict; it may give none",
                 request.session
             );
-            return self.journal(home, "verdict", text, None);
+            return self.stray(home, text, None);
         }
         self.desk.offered.retain(|offered| now.mono < offered.until);
         if self.desk.offered.len() >= OFFERED_MAX {
@@ -365,6 +370,16 @@ impl Session {
         for home in (0..self.homes.len()).map(HomeId) {
             self.journal(home, kind, text.to_owned(), None);
         }
+    }
+
+    /// Notes what somebody sent that does not count, if that does not write everything else out of the journal.
+    fn stray(&mut self, home: HomeId, text: String, hint: Option<&str>) {
+        let now = self.now().mono;
+        if self.desk.strays.wait_ms(now) > 0 {
+            return tracing::warn!(text, "too many of these to note them all");
+        }
+        self.desk.strays.take(1);
+        self.journal(home, "verdict", text, hint);
     }
 
     /// Notes something for the human.

@@ -18,13 +18,15 @@ use conclave_proto::name::{DESK_HANDLE, Name, SessionPath};
 use conclave_proto::reject::{Code, Reject};
 use conclave_proto::time::UnixMs;
 use futures_util::future::join_all;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long between two looks at how far the mailbox was read.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The most open requests that are listed.
+/// The most open requests that are listed, and of one user: who asks for ever must not hide the others.
 pub const OPEN_MAX: usize = 64;
+const OF_USER_MAX: usize = 16;
 
 /// A request or a verdict that came: signed by a machine of its user, never seen before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,13 +59,14 @@ pub enum Says {
 }
 
 impl Paper {
-    /// Reads one. Only an entry of kind 5 can be one, and a request is of its sender's own session.
+    /// Reads one. Only an entry of kind 5 can be one, and a request is of its sender's own session and about
+    /// the call that it shows.
     pub(crate) fn of(m: &Verified) -> Option<Self> {
         let Route::Receipt(_) = m.route else {
             return None;
         };
         let says = match (&m.body.request, &m.body.verdict) {
-            (Some(request), None) if request.session == m.sender => {
+            (Some(request), None) if request.session == m.sender && request.is_shown() => {
                 Says::Request(Request::clone(request))
             }
             (None, Some(verdict)) => Says::Verdict(Verdict::clone(verdict)),
@@ -226,6 +229,12 @@ impl Client {
         let papers = found.iter().filter_map(Paper::of);
         let open = papers
             .filter(|paper| matches!(&paper.says, Says::Request(request) if now < request.expires));
-        Ok(open.take(OPEN_MAX).collect())
+        let mut asked: BTreeMap<UserId, usize> = BTreeMap::new();
+        let few = |paper: &Paper| {
+            let count = asked.entry(paper.user).or_default();
+            *count += 1;
+            *count <= OF_USER_MAX
+        };
+        Ok(open.filter(few).take(OPEN_MAX).collect())
     }
 }

@@ -1,5 +1,7 @@
 //! Tool calls decided from another terminal: what counts, and what does not (SECURITY B.5, B.8).
 
+mod strays;
+
 use crate::world::{Background, Home, Session, Up, outcome};
 use conclave_bridge::journal;
 use conclave_client::client::desk::{Paper, Says};
@@ -43,6 +45,13 @@ impl Office {
 
     fn asks(&self, tool: &str, input: &Value) -> Hook {
         Hook::start(&self.up.home, tool, input)
+    }
+
+    /// Bob's machine, as `user/machine`.
+    fn bob_machine(&self) -> String {
+        let state = State::open(&self.bob.path()).unwrap();
+        let account = state.servers().unwrap().remove(0).user.unwrap();
+        format!("{}/{}", account.user, account.machine)
     }
 
     /// What alice's journal says of verdicts.
