@@ -33,6 +33,8 @@ enum Source {
 pub enum Dest {
     /// In a channel.
     Channel(ChannelId),
+    /// In a channel that is yet to be made or entered.
+    New(Visibility),
     /// To a session of another user.
     User(Name),
     /// To one of the user's own sessions.
@@ -163,7 +165,9 @@ fn weigh(
         (Source::Channel(at, _) | Source::Whisper(at, _), Dest::User(name)) => {
             *at == home && speakers.contains(name)
         }
-        (Source::Whisper(..), Dest::Channel(_)) | (Source::Elsewhere, _) => false,
+        (_, Dest::New(_)) | (Source::Whisper(..), Dest::Channel(_)) | (Source::Elsewhere, _) => {
+            false
+        }
     };
     if same {
         return Weight::Free;
@@ -179,6 +183,7 @@ fn weigh(
     };
     let open = match dest {
         Dest::Channel(id) => known(home, id).unwrap_or(private).visibility,
+        Dest::New(visibility) => *visibility,
         Dest::User(_) | Dest::Own => Visibility::Private,
     };
     match (from.visibility, open) {

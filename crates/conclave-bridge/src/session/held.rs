@@ -3,6 +3,7 @@
 
 use super::{Done, Session};
 use crate::fabric::{Part, Target};
+use crate::labels::Change;
 use crate::mcp::{Dialog, Push, Verdict};
 use crate::outbound::flow::{Dest, Known, Passage};
 use crate::outbound::hold::{Hold, Leaving, Why, key};
@@ -95,21 +96,14 @@ impl Session {
         to: Vec<(Dest, String)>,
         text: &str,
     ) -> Result<Option<String>, Failure> {
-        let views: Vec<_> = self.homes.iter().map(|fabric| fabric.view()).collect();
-        let known = |home: HomeId, id: &ChannelId| {
-            let view = views.get(home.0)?;
-            let channel = view.channels.iter().find(|channel| channel.id == *id)?;
-            Some(Known {
-                visibility: channel.visibility,
-                confidential: channel.confidential,
-            })
-        };
         let mut places: Vec<String> = to.iter().map(|(_, name)| name.clone()).collect();
-        match self.state.read().passage(home, &to, known) {
+        match self.weighed(home, &to) {
             Passage::Free => Ok(None),
             Passage::Note(text) => Ok(Some(text)),
             Passage::Ask(rule) => {
                 let place = places.join(", ");
+                // A name can be another place's by the time that a human has answered.
+                places.extend(to.iter().map(|(dest, _)| format!("{dest:?}")));
                 places.sort();
                 places.push(home.0.to_string());
                 let what = Leaving {
@@ -122,6 +116,33 @@ impl Session {
                 self.may_leave(now, what).map(|()| None)
             }
         }
+    }
+
+    fn weighed(&mut self, home: HomeId, to: &[(Dest, String)]) -> Passage {
+        let views: Vec<_> = self.homes.iter().map(|fabric| fabric.view()).collect();
+        let known = |home: HomeId, id: &ChannelId| {
+            let view = views.get(home.0)?;
+            let channel = view.channels.iter().find(|channel| channel.id == *id)?;
+            Some(Known {
+                visibility: channel.visibility,
+                confidential: channel.confidential,
+            })
+        };
+        self.state.read().passage(home, to, known)
+    }
+
+    /// Takes back what this session says of itself before it is said in one place more, if it may be of what
+    /// was read in another circle; returns whether it was.
+    pub(crate) fn hush(&mut self, home: HomeId, to: Dest) -> Result<bool, Failure> {
+        let says = self
+            .view(home)
+            .is_some_and(|view| view.labels.summary.is_some());
+        if !says || !matches!(self.weighed(home, &[(to, String::new())]), Passage::Ask(_)) {
+            return Ok(false);
+        }
+        self.fabric(home)?.change_labels(Change::Summary(None))?;
+        self.refresh(home);
+        Ok(true)
     }
 
     /// Returns where parts of a message go, as the flow rules see it.

@@ -4,6 +4,7 @@ use super::answer::{Answer, Failure};
 use super::args::{Args, Kind, may, need};
 use super::{CHANNEL, Set, Step, Tool};
 use crate::fabric::{ChannelView, Later, PeerView};
+use crate::outbound::flow::Dest;
 use crate::policy::{Level, Scope};
 use crate::session::{Session, exact_name};
 use crate::state::HomeId;
@@ -190,9 +191,14 @@ fn who(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
 fn join(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
     let level = args.parsed::<Level>("perm")?;
     if let Ok(found) = session.find_channel(args) {
+        let hushed =
+            !found.channel.followed && session.hush(found.home, Dest::Channel(found.channel.id))?;
         let followed = session.fabric(found.home)?.follow(found.channel.id);
         return Ok(Step::later_or(followed, move |session, _, ()| {
-            joined(session, found.home, &found.channel, level)
+            Ok(told(
+                joined(session, found.home, &found.channel, level)?,
+                hushed,
+            ))
         }));
     }
     let home = session.find_home(args)?;
@@ -204,14 +210,27 @@ fn join(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
             // A name that cannot exist is told as one that does not.
             |e| Failure::arguments(format!("`channel`: {e}")),
         )?;
+    // Who is not a member yet can only enter what is open.
+    let hushed = session.hush(home, Dest::New(Visibility::Public))?;
     let fabric = session.fabric(home)?;
     Ok(Step::later_or(
         fabric.join(name),
         move |session, _, channel| {
             session.refresh(home);
-            joined(session, home, &channel, level)
+            Ok(told(joined(session, home, &channel, level)?, hushed))
         },
     ))
+}
+
+/// Tells the agent that it says nothing of itself any more.
+fn told(answer: Answer, hushed: bool) -> Answer {
+    match hushed {
+        true => answer.with(
+            "summary",
+            "taken back: it may be of what you read where others cannot; set_summary says what may be known here",
+        ),
+        false => answer,
+    }
 }
 
 fn joined(
@@ -294,12 +313,16 @@ fn lower(session: &mut Session, home: HomeId, scope: Scope, level: Level) -> Res
     Ok(())
 }
 
-fn create(session: &mut Session, _: Now, args: &Args) -> Result<Step, Failure> {
+fn create(session: &mut Session, now: Now, args: &Args) -> Result<Step, Failure> {
     let home = session.find_home(args)?;
     let name = Name::claim(args.needed("name").trim_start_matches('#'))
         .map_err(|e| Failure::arguments(format!("`name`: {e}")))?;
     let visibility = visibility(args).unwrap_or(Visibility::Private);
     let topic = args.text("topic").map(str::to_owned);
+    if let Some(topic) = &topic {
+        let to = (Dest::New(visibility), format!("#{name}"));
+        session.passage(now, home, vec![to], topic)?;
+    }
     let created: Later<ChannelView> = session.fabric(home)?.create(name, visibility, topic);
     Ok(Step::later_or(created, move |session, _, channel| {
         joined(session, home, &channel, None)

@@ -501,3 +501,40 @@ async fn a_host_that_goes_or_gives_up_ends_the_dialog() {
         .unwrap();
     assert!(fake.0.borrow().sent.is_empty());
 }
+
+#[tokio::test]
+async fn b8_27_neither_a_new_channel_s_topic_nor_a_summary_carries_it_out() {
+    let mut two = two();
+    two.view.channels[1].followed = false;
+    let mut desk = Desk::open(two).await;
+    desk.arrives(message(1, "the launch is on friday")).await;
+    desk.push().await;
+    let made = |visibility: &str, topic: Value| json!({"name": "news", "visibility": visibility, "topic": topic});
+    for visibility in ["public", "unlisted"] {
+        let args = made(visibility, json!("friday"));
+        let (facts, ..) = desk.call("create_channel", args).await;
+        assert_eq!(facts["error"], "needs_human", "{facts}");
+    }
+    for args in [
+        made("private", json!("friday")),
+        made("public", Value::Null),
+    ] {
+        let mut args = args;
+        args.as_object_mut()
+            .unwrap()
+            .retain(|_, value| !value.is_null());
+        let (facts, _, failed) = desk.call("create_channel", args).await;
+        assert!(!failed, "{facts}");
+    }
+    // Said where it was read, it does not follow into another circle.
+    let (facts, _, failed) = desk.call("set_summary", json!({"summary": "friday"})).await;
+    assert!(!failed, "{facts}");
+    assert!(desk.fake.0.borrow().view.labels.summary.is_some());
+    let (facts, _, failed) = desk.call("join_channel", json!({"channel": "lobby"})).await;
+    assert!(!failed, "{facts}");
+    assert!(
+        facts["summary"].as_str().unwrap().starts_with("taken back"),
+        "{facts}"
+    );
+    assert_eq!(desk.fake.0.borrow().view.labels.summary, None);
+}
