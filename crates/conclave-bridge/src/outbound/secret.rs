@@ -72,16 +72,20 @@ fn scan_value(value: &Value) -> Option<Rule> {
 #[must_use]
 pub fn scan(text: &str) -> Option<Rule> {
     let seen = visible(text);
-    let found = private_key(&seen)
-        .or_else(|| tokens(&seen))
-        .or_else(|| webhook(&seen))
-        .or_else(|| password_in_url(&seen))
-        .or_else(|| recovery_key(&seen))
-        .or_else(|| assigned::scan(&seen));
+    look(&seen).or_else(|| look(&from_address(&seen)?))
+}
+
+fn look(seen: &str) -> Option<Rule> {
+    let found = private_key(seen)
+        .or_else(|| tokens(seen))
+        .or_else(|| webhook(seen))
+        .or_else(|| password_in_url(seen))
+        .or_else(|| recovery_key(seen))
+        .or_else(|| assigned::scan(seen));
     if found.is_some() || !seen.contains('\n') {
         return found;
     }
-    let joined = joined(&seen);
+    let joined = joined(seen);
     tokens(&joined).or_else(|| password_in_url(&joined))
 }
 
@@ -92,7 +96,41 @@ fn visible(text: &str) -> String {
         c => c,
     };
     let kept = text.chars().map(line).filter(|c| !is_forbidden(*c));
-    kept.nfkc().collect()
+    let kept: String = kept.nfkc().collect();
+    match kept.contains('\\') {
+        true => from_string(&kept),
+        false => kept,
+    }
+}
+
+/// The text without the escapes of a string in JSON or a program: a line break that is written out hides what
+/// begins behind it.
+fn from_string(text: &str) -> String {
+    let text = text.replace("\\n", "\n").replace("\\r", "\n");
+    text.replace("\\t", "\t").replace("\\\"", "\"")
+}
+
+/// The text as it was before it was put into an address, if it was: `%3D` is `=`.
+fn from_address(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let (mut plain, mut any) = (parts.next()?.to_owned(), false);
+    for part in parts {
+        let code = part
+            .get(..2)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match code.filter(u8::is_ascii) {
+            Some(code) => {
+                any = true;
+                plain.push(char::from(code));
+                plain.push_str(part.get(2..).unwrap_or_default());
+            }
+            None => {
+                plain.push('%');
+                plain.push_str(part);
+            }
+        }
+    }
+    any.then_some(plain)
 }
 
 /// No token is longer than this: what is behind it is not looked at again.

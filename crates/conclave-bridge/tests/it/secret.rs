@@ -120,6 +120,23 @@ fn secrets() -> Vec<(Rule, String)> {
             Rule::Environment,
             "export SESSION_SECRET='k33p-this-quiet'".into(),
         ),
+        // As agents put it: quoted from JSON, from an address, in running text.
+        (Rule::GitHub, format!(r"log: ok\n{}\ndone", t("ghp_", 36))),
+        (Rule::Aws, format!(r"id\t{}", aws("AKIA"))),
+        (
+            Rule::Assigned,
+            format!(r#""{{\"api_key\": \"{}\"}}""#, t("", 32)),
+        ),
+        (
+            Rule::GitHub,
+            format!("https://ci.internal/run?env=GH%3D{}", t("ghp_", 36)),
+        ),
+        (Rule::Environment, "- `DB_PASSWORD=hunter22`".into()),
+        (
+            Rule::Environment,
+            "it fails with API_KEY=abc123def456, see the log".into(),
+        ),
+        (Rule::Environment, "> ADMIN_TOKEN=\"q9w8e7r6t5\"".into()),
     ]
 }
 

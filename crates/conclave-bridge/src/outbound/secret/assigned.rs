@@ -105,23 +105,38 @@ fn is_uuid(value: &str) -> bool {
     groups == [8, 4, 4, 4, 12] && is_hash(value)
 }
 
-/// `NAME=value` as in an environment file, where the name says that it is a secret.
+/// `NAME=value` as in an environment file, where the name says that it is a secret: as a line of its own, or in
+/// running text.
 fn is_environment(line: &str) -> bool {
-    let line = line.trim_start();
-    let line = line.strip_prefix("export ").unwrap_or(line);
-    let Some((name, value)) = line.split_once('=') else {
-        return false;
-    };
-    let is_name = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
-    if !name.bytes().all(is_name) || !NAMES.iter().any(|end| name.ends_with(end)) {
-        return false;
-    }
-    let value = value.trim().trim_matches(['"', '\'']);
+    let mut pairs = line.match_indices('=');
+    pairs.any(|(at, _)| {
+        let (before, value) = (line.get(..at), line.get(at + 1..).unwrap_or_default());
+        let before = before.unwrap_or_default();
+        let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        let lead = before.trim_end_matches(is_name);
+        let name = before.get(lead.len()..).unwrap_or_default();
+        if lead.ends_with(|c: char| c.is_alphanumeric() || c == '-')
+            || !NAMES.iter().any(|end| name.ends_with(end))
+        {
+            return false;
+        }
+        let alone = matches!(lead.trim(), "" | "export");
+        let value = match alone {
+            true => value.trim(),
+            false => value.split_whitespace().next().unwrap_or_default(),
+        };
+        is_environment_value(value.trim_matches(['"', '\'', '`', ',', ';', ')']), alone)
+    })
+}
+
+fn is_environment_value(value: &str, alone: bool) -> bool {
     let has = |what: fn(char) -> bool| value.contains(what);
+    // In running text words with a dash are words.
+    let mixed = has(|c| c.is_ascii_digit()) || alone && has(|c| c.is_ascii_punctuation());
     value.len() >= VALUE_BYTES_MIN
         && !value.contains(char::is_whitespace)
         && has(|c| c.is_ascii_alphabetic())
-        && has(|c| c.is_ascii_digit() || c.is_ascii_punctuation())
+        && mixed
         && !value.starts_with(['$', '<', '{', '%', '/', '.', '*'])
         && !value.contains("://")
         && !is_placeholder(value)
