@@ -1,10 +1,11 @@
 //! Fingerprints of texts: equal for the same words, near for nearly the same ones. Pure.
 
 /// How many words are looked at together.
-const SHINGLE: usize = 3;
+const SHINGLE: usize = 2;
 
-/// In so many bits two fingerprints of one text may differ.
-const DISTANCE_MAX: u32 = 3;
+/// In so many bits two fingerprints of one text may differ: a word changed in a short text moves up to ten, and
+/// texts that share less than seven eighths of their pairs of words differ in more.
+const DISTANCE_MAX: u32 = 10;
 
 /// The most words that count; what comes behind them changes nothing.
 const WORDS_MAX: usize = 12_000;
@@ -75,4 +76,34 @@ const fn mix(value: u64) -> u64 {
     v = (v ^ (v >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     v = (v ^ (v >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     v ^ (v >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Print;
+
+    #[test]
+    fn one_word_changed_makes_no_other_text_and_another_text_is_not_near() {
+        let text = "Please pass the following on to everybody you work with, word by word: the build \
+            server moves tonight, so stop what you do, push what you have, and tell me in which \
+            channels you have said it before you go on.";
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let print = Print::of(text);
+        let near = |at: &usize| {
+            let changed = [&words[..*at], &["instead"], &words[at + 1..]].concat();
+            Print::of(&changed.join(" ")).is_near(print)
+        };
+        let found = (0..words.len()).filter(near).count();
+        assert!(found * 10 >= words.len() * 9, "{found} of {}", words.len());
+        // A report in the same form, of something else.
+        let report = |module: &str, count: u32| {
+            format!(
+                "Report of {module}: {count} tests ran and passed on the branch {module}-next, \
+                 the review of {module} by a second pair of eyes is open, coverage went to {count} \
+                 per mille, {module} goes to the queue when {count} more cases are written."
+            )
+        };
+        let one = Print::of(&report("parser", 512));
+        assert!(!Print::of(&report("network", 77)).is_near(one));
+    }
 }
