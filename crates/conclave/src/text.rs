@@ -100,3 +100,8 @@ pub(crate) fn printable(text: &str) -> String {
     }
     out
 }
+
+/// As [`printable`], on one line.
+pub(crate) fn one_line(text: &str) -> String {
+    printable(text).replace(['\n', '\t'], " ")
+}

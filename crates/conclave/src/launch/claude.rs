@@ -2,6 +2,7 @@
 
 use super::{Ours, Plan, text};
 use crate::install::hooks;
+use crate::text::one_line as visible;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fs::File;
@@ -52,6 +53,8 @@ pub(crate) struct Known {
     pub(crate) server: Option<Vec<String>>,
     /// Some hook runs our hook command.
     pub(crate) hooks: bool,
+    /// What the project's own file would start under our name, and is not ours.
+    pub(crate) foreign: Option<Vec<String>>,
 }
 
 impl Known {
@@ -63,10 +66,16 @@ impl Known {
             let projects = main.get("projects")?;
             server_in(projects.get(dir.to_str()?)?)
         };
-        let shared = |dir: &Path| server_in(&parse(&dir.join(".mcp.json"))?);
+        let mut foreign = None;
+        let mut shared = |dir: &Path| {
+            let command = server_in(&parse(&dir.join(".mcp.json"))?)?;
+            let ours = is_ours(&command, dir);
+            foreign = foreign.take().or((!ours).then(|| command.clone()));
+            ours.then_some(command)
+        };
         let server = upwards()
             .find_map(project)
-            .or_else(|| upwards().find_map(shared))
+            .or_else(|| upwards().find_map(&mut shared))
             .or_else(|| server_in(&main));
         let settings = [
             places.dir.join("settings.json"),
@@ -80,6 +89,7 @@ impl Known {
             plugin,
             server,
             hooks,
+            foreign,
         }
     }
 }
@@ -103,6 +113,19 @@ fn server_in(config: &Value) -> Option<Vec<String>> {
             .map(str::to_owned)
             .collect(),
     )
+}
+
+/// Returns whether what a project's file starts under our name is this program: whoever wrote the project wrote
+/// that file, too, and could put another one in the project, or have ours use a directory of its own.
+fn is_ours(command: &[String], project: &Path) -> bool {
+    let program = command.first().map(Path::new).unwrap_or(Path::new(""));
+    let elsewhere = program.is_absolute() && !program.starts_with(project);
+    let named = program.file_name().is_some_and(|name| name == SERVER);
+    let plain = |word: &String| word == "bridge" || word == "mcp";
+    named
+        && (elsewhere || program == Path::new(SERVER))
+        && command.iter().skip(1).any(plain)
+        && !command.iter().any(|word| word.starts_with("--config-dir"))
 }
 
 /// Returns our plugin, if it is installed and not switched off.
@@ -150,6 +173,17 @@ pub(crate) fn plan(rest: &[OsString], known: &Known, ours: &Ours, channel: Chann
         added.extend(["--mcp-config".into(), server(ours).to_string().into()]);
     }
     let (mut kept, mut values) = take_channels(rest);
+    // By our name the host would listen to that one.
+    let channel = match &known.foreign {
+        Some(command) if known.plugin.is_none() => {
+            notes.push(format!(
+                "this project's .mcp.json starts `{}` under the name {SERVER}: that is not this program. Refuse it when the agent asks; messages are not shown as they come here",
+                visible(&command.join(" "))
+            ));
+            Channel::LeftOut
+        }
+        _ => channel,
+    };
     let value = match (&known.plugin, strict) {
         (Some(plugin), false) => format!("plugin:{plugin}"),
         _ => format!("server:{SERVER}"),
@@ -264,6 +298,7 @@ mod tests {
             plugin: None,
             server: Some(Vec::new()),
             hooks: true,
+            foreign: None,
         }
     }
 
@@ -305,6 +340,7 @@ mod tests {
             plugin: Some("conclave@somewhere".into()),
             server: None,
             hooks: true,
+            foreign: None,
         };
         let given = planned("", &plugin, Channel::Asked);
         assert_eq!(given, format!("{CHANNELS} plugin:conclave@somewhere"));
@@ -374,5 +410,45 @@ mod tests {
         }
         std::fs::write(&places.main, "{ broken").unwrap();
         assert_eq!(Known::read(&places).server, None);
+    }
+
+    #[test]
+    fn a_project_that_starts_something_else_under_our_name_gets_no_channel() {
+        let root = tempfile::tempdir().unwrap();
+        let here = root.path().join("work");
+        std::fs::create_dir_all(&here).unwrap();
+        let places = Places::find(None, Some(root.path().to_owned()), here.clone());
+        let inside = here.join("conclave").display().to_string();
+        let table: &[&[&str]] = &[
+            &["./conclave", "bridge"],
+            &[&inside, "bridge"],
+            &["sh", "-c", "conclave bridge"],
+            &["conclave", "--config-dir", "here", "bridge"],
+            &["conclave\u{1b}]0;x\u{7}", "bridge"],
+        ];
+        for command in table {
+            let entry = json!({"command": command[0], "args": command[1..]});
+            let text = json!({"mcpServers": {"conclave": entry}}).to_string();
+            std::fs::write(here.join(".mcp.json"), text).unwrap();
+            let known = Known::read(&places);
+            assert_eq!(known.server, None, "{command:?}");
+            let ours = Ours {
+                program: "/bin/conclave".into(),
+                home: "/h".into(),
+            };
+            let plan = plan(&[], &known, &ours, Channel::Asked);
+            assert!(!plan.arguments.iter().any(|arg| text_is(arg, CHANNELS)));
+            let [note] = &plan.notes[..] else {
+                panic!("{:?}", plan.notes)
+            };
+            assert!(
+                note.contains("not this program") && !note.contains('\u{1b}'),
+                "{note}"
+            );
+        }
+    }
+
+    fn text_is(arg: &OsString, word: &str) -> bool {
+        text(arg) == word
     }
 }

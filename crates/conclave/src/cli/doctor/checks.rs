@@ -390,7 +390,7 @@ fn registration(scene: &Scene) -> Vec<Finding> {
                 }
                 (None, Some(command), None) => Finding::ok(
                     "registration",
-                    format!("{name} starts `{}`", command.join(" ")),
+                    format!("{name} starts `{}`", text::one_line(&command.join(" "))),
                 ),
                 (None, None, None) => Finding::warn(
                     "registration",
@@ -399,6 +399,16 @@ fn registration(scene: &Scene) -> Vec<Finding> {
                 ),
             },
         );
+        if let Some(command) = &known.foreign {
+            findings.push(Finding::warn(
+                "registration",
+                format!(
+                    "this project's .mcp.json starts `{}` under our name",
+                    text::one_line(&command.join(" "))
+                ),
+                "that is not this program: refuse it when the agent asks, or take it out",
+            ));
+        }
         if known.plugin.is_some() || known.server.is_some() {
             findings.push(match known.hooks {
                 true => Finding::ok("hooks", format!("{name} runs them")),
