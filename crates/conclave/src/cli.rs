@@ -356,8 +356,12 @@ fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
         Command::Message(args) => block_on(message::run(cx, args)),
         Command::Tail(args) => block_on(tail::run(cx, args)),
         Command::History(args) => block_on(history::run(cx, args)),
-        Command::State(command) => block_on(state::run(cx, command)),
-        Command::Claim(command) => block_on(claim::run(cx, command)),
+        Command::State(command) => {
+            pause::refuse_if(cx, command.says()).and_then(|()| block_on(state::run(cx, command)))
+        }
+        Command::Claim(command) => {
+            pause::refuse_if(cx, command.says()).and_then(|()| block_on(claim::run(cx, command)))
+        }
         Command::Remember(args) => {
             pause::refuse(cx).and_then(|()| block_on(remember::run(cx, args)))
         }

@@ -31,6 +31,13 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Returns whether others get something to read by it; what is given back may always be.
+    pub(crate) const fn says(&self) -> bool {
+        matches!(self, Self::Take(_) | Self::Renew(_))
+    }
+}
+
 /// What to claim.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Hold {

@@ -41,6 +41,11 @@ pub(crate) fn standing(cx: &Context) -> Result<Option<Pause>, CliError> {
     Ok(switch::paused(&cx.config_dir()?, now()))
 }
 
+/// As [`refuse`], for a command that says something only sometimes.
+pub(crate) fn refuse_if(cx: &Context, says: bool) -> Result<(), CliError> {
+    if says { refuse(cx) } else { Ok(()) }
+}
+
 /// Fails while this machine is paused.
 pub(crate) fn refuse(cx: &Context) -> Result<(), CliError> {
     if standing(cx)?.is_none() {

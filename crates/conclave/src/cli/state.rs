@@ -63,6 +63,13 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Returns whether others get something to read by it.
+    pub(crate) const fn says(&self) -> bool {
+        matches!(self, Self::Set { .. } | Self::Delete { .. })
+    }
+}
+
 /// Carries one out.
 pub(crate) async fn run(cx: &Context, command: Command) -> Result<(), CliError> {
     match command {

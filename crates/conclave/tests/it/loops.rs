@@ -136,6 +136,10 @@ fn a_paused_machine_says_nothing_and_keeps_what_comes_until_a_human_resumes() {
     up.home
         .run(&["send", "--json", "general", "x"])
         .refused(8, "paused");
+    for said in [&["state", "set", "k", "1"][..], &["claim", "take", "docs"]] {
+        let said = [said, &["--json"]].concat();
+        up.home.run(&said).refused(8, "paused");
+    }
     bob.run(&["send", "general", "kept for later"]).ok();
     until(|| {
         let text = a.must("check_messages", json!({}));
