@@ -147,6 +147,11 @@ pub(crate) fn install(
 ) -> Result<Vec<Change>, CliError> {
     let holder = holder(ground, client, scope);
     let parts = clients::parts(ground, client, scope, wish);
+    if scope == Scope::Local {
+        parts
+            .iter()
+            .try_for_each(|part| stays_inside(ground, part))?;
+    }
     carry_out(ground, mode, |ledger| {
         let plan = |part| plan_install(ledger, &holder, part, wish.force);
         let mut steps: Vec<Step> = parts.iter().map(plan).collect::<Result<_, _>>()?;
@@ -159,6 +164,25 @@ pub(crate) fn install(
         }
         Ok(steps)
     })
+}
+
+/// Refuses a project whose file is a link out of it: whoever made the project would choose what is changed.
+fn stays_inside(ground: &Ground, part: &Part) -> Result<(), CliError> {
+    let bases = [&ground.tree, &ground.cwd].into_iter();
+    let mut bases = bases.filter(|base| **base != ground.user_home);
+    let Some(base) = bases.find(|base| part.path.starts_with(base)) else {
+        return Ok(());
+    };
+    let real = Target::read(&part.path)?.path;
+    let inside = base.canonicalize().is_ok_and(|base| real.starts_with(base));
+    if inside {
+        return Ok(());
+    }
+    let (named, real) = (part.path.display(), real.display());
+    Err(
+        CliError::local(format!("{named} leads out of this project, to {real}"))
+            .hint("nothing was written; remove the link, or choose --scope user"),
+    )
 }
 
 /// Takes a registration out again.

@@ -469,3 +469,21 @@ fn a_work_tree_is_filed_under_its_main_repository() {
     assert!(desk.json(".claude.json")["projects"][&project]["mcpServers"]["conclave"].is_object());
     assert!(desk.path("side/.claude/settings.local.json").exists());
 }
+
+#[test]
+fn a_project_s_link_that_leads_out_of_it_is_not_followed() {
+    let desk = Desk::new();
+    desk.put("elsewhere/settings.json", "{}\n");
+    fs::create_dir_all(desk.path("project/.claude")).unwrap();
+    let link = desk.path("project/.claude").join("settings.local.json");
+    symlink(desk.path("elsewhere/settings.json"), link).unwrap();
+    let ended = desk.run(&["install", "--scope", "local", "--client", "claude"]);
+    assert_ne!(ended.code, 0);
+    assert!(
+        ended.stderr.contains("leads out of this project"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(desk.text("elsewhere/settings.json"), "{}\n");
+    assert!(!Path::new(&desk.home.file(".claude.json")).exists());
+}
