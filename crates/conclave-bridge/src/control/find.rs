@@ -5,6 +5,7 @@ use super::{Answer, Ask, LINE_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -59,6 +60,11 @@ fn run_dirs(home: &Path) -> impl Iterator<Item = PathBuf> {
     runtime_dir(home).into_iter().chain([own_dir(home)])
 }
 
+/// Returns whether this is a directory of this user's: in another's anybody could pose as a session.
+pub(super) fn is_own(meta: &fs::Metadata) -> bool {
+    meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw()
+}
+
 fn own_dir(home: &Path) -> PathBuf {
     home.join("run")
 }
@@ -79,7 +85,10 @@ fn runtime_dir(home: &Path) -> Option<PathBuf> {
 /// Returns every note with its socket's path; what cannot be read is left out.
 #[must_use]
 pub fn notes(home: &Path) -> Vec<(PathBuf, Note)> {
-    let files = run_dirs(home).filter_map(|dir| fs::read_dir(dir).ok());
+    let own = |dir: &PathBuf| fs::symlink_metadata(dir).is_ok_and(|meta| is_own(&meta));
+    let files = run_dirs(home)
+        .filter(own)
+        .filter_map(|dir| fs::read_dir(dir).ok());
     let read = |path: PathBuf| {
         let mut text = Vec::new();
         let file = File::open(&path).ok()?;

@@ -41,8 +41,11 @@ pub fn take(home: &Path) -> io::Result<(Seat, mpsc::Receiver<Call>)> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700).create(&dir)?;
     let meta = fs::symlink_metadata(&dir)?;
-    if !meta.is_dir() || meta.mode() & 0o077 != 0 {
-        let text = format!("{} is open to other users, or no directory", dir.display());
+    if !super::find::is_own(&meta) || meta.mode() & 0o077 != 0 {
+        let text = format!(
+            "{} is open to other users, or no directory of this one",
+            dir.display()
+        );
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
     let var = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
