@@ -24,7 +24,8 @@ pub const HOOKS_MS: u64 = 120_000;
 
 /// Pointers: the host's inbox drops what is more than about one in ten seconds.
 const POINTERS: Budget = Budget::new(5, 50_000);
-/// How often a hook's words may be missing from the transcript before hooks are given up.
+/// How often a hook's words, or the pointers of a way that was proven, may be missing from the transcript before
+/// the way is given up.
 const MISSING_MAX: u8 = 2;
 /// How long a probe may wait for the end of a turn, in milliseconds.
 const PROBE_MS: u64 = 5 * 60_000;
@@ -92,6 +93,8 @@ pub struct Pointer {
     /// Which one it is.
     pub serial: u64,
     until: Mono,
+    /// When it is looked for next.
+    look: Mono,
     /// Whether nothing but it can have made the agent fetch.
     clean: bool,
     seen: bool,
@@ -115,6 +118,8 @@ pub struct Ways {
     missing: u8,
     probe: Option<Probe>,
     pointer: Option<Pointer>,
+    /// How many pointers in a row were not shown.
+    missed: u8,
     sent: u64,
     bucket: Bucket,
     last: Option<(WakePath, UnixMs)>,
@@ -141,6 +146,7 @@ impl Ways {
             missing: 0,
             probe: None,
             pointer: None,
+            missed: 0,
             sent: 0,
             bucket: Bucket::full(POINTERS, now),
             last: None,
@@ -291,6 +297,7 @@ impl Ways {
             nonce,
             serial: self.sent,
             until: now.plus(POINTER_MS),
+            look: now.plus(POINTER_MS),
             clean: true,
             seen: false,
         });
@@ -372,7 +379,8 @@ impl Ways {
                 self.probe = None;
             }
             WakePath::Hook => self.missing = 0,
-            WakePath::Wait | WakePath::Monitor | WakePath::Inbox | WakePath::Rewake => {}
+            WakePath::Monitor | WakePath::Inbox | WakePath::Rewake => self.missed = 0,
+            WakePath::Wait => {}
         }
         self.last = Some((path, now.wall));
         path
@@ -382,8 +390,7 @@ impl Ways {
     #[must_use]
     pub fn look_at(&self) -> Option<Mono> {
         let unseen = self.pointer.as_ref().filter(|p| !p.seen);
-        let proven = |p: &&Pointer| self.row(p.path).proven.is_some();
-        let pointer = unseen.filter(|p| !proven(p)).map(|p| p.until);
+        let pointer = unseen.map(|p| p.look);
         pointer.into_iter().chain(self.probe.map(|p| p.next)).min()
     }
 
@@ -403,17 +410,40 @@ impl Ways {
                 lost.push(Lost::Channel);
             }
         }
-        let Some(pointer) = self.pointer.take_if(|p| p.until <= now && !p.seen) else {
+        let due = |p: &&mut Pointer| p.look <= now && !p.seen;
+        let Some(pointer) = self.pointer.as_mut().filter(due) else {
             return lost;
         };
-        let row = self.rows.entry(pointer.path).or_default();
-        // Who is at work may not have come to it yet.
-        if !none && !working && row.proven.is_none() {
-            row.refuted = true;
-            row.why = "the host did not show the pointer";
-            lost.push(Lost::Line(pointer.serial));
+        if working && !none {
+            // Who is at work may not have come to it yet.
+            pointer.look = now.plus(PROOF_MS);
+            return lost;
+        }
+        let (path, serial) = (pointer.path, pointer.serial);
+        self.pointer = None;
+        if !none {
+            self.missed(path);
+            lost.push(Lost::Line(serial));
         }
         lost
+    }
+
+    /// Notes that a pointer did not come: a way that was never proven is given up, one that was, when it fails
+    /// again.
+    fn missed(&mut self, path: WakePath) {
+        self.missed = self.missed.saturating_add(1);
+        let row = self.rows.entry(path).or_default();
+        if row.proven.is_none() || self.missed >= MISSING_MAX {
+            (row.refuted, row.why) = (true, "the host did not show the pointer");
+            self.missed = 0;
+        }
+    }
+
+    /// Returns the number of the pointer that the agent may still follow.
+    #[must_use]
+    pub fn stands(&self, now: Mono) -> Option<u64> {
+        let standing = self.pointer.as_ref().filter(|p| now < p.until);
+        standing.map(|p| p.serial)
     }
 
     /// Notes that the transcript does not have what a hook said.

@@ -31,6 +31,12 @@ pub enum Trial {
     Nothing,
 }
 
+/// By which number a pointer is known that a hook gave: no other way has it.
+const TOLD: u64 = 0;
+
+/// What is said of messages that no hook can carry.
+const LONG: &str = "What is unread is too long for here. Call check_messages.";
+
 /// What a trial says.
 const TRIAL: &str = "This is a test of waking. Call check_messages.";
 
@@ -56,7 +62,7 @@ impl State {
             left = left.saturating_sub(frame.standalone().len());
             frames.push(frame);
         }
-        frames.extend(self.messages_within(now, working, left));
+        frames.extend(self.messages_within(now, working, left, bytes_max));
         if event == Event::Stop && !frames.is_empty() {
             self.ways.goes_on();
         }
@@ -73,7 +79,14 @@ impl State {
         self.reopen_void();
     }
 
-    fn messages_within(&mut self, now: Now, working: Status, mut left: usize) -> Vec<Frame> {
+    /// Returns the messages that fit into what is `left`; of one that fits into nothing the agent is told.
+    fn messages_within(
+        &mut self,
+        now: Now,
+        working: Status,
+        mut left: usize,
+        bytes_max: usize,
+    ) -> Vec<Frame> {
         let is_due = |item: &Item| {
             let home = self.homes.get(&item.message.home);
             let status = home.and_then(|home| home.status);
@@ -81,7 +94,7 @@ impl State {
             let due = self.due_in(item, Some(status.unwrap_or(working)));
             due.is_some_and(|at| at <= now.mono)
         };
-        let mut chosen = Vec::new();
+        let (mut chosen, mut long) = (Vec::new(), None);
         for place in self.unread.all_unpushed(is_due) {
             if !self.has_budget(now) {
                 break;
@@ -93,16 +106,39 @@ impl State {
             if item.pushed {
                 frame.attributes = frame.attributes.with(Key::Redelivered, 1);
             }
-            let bytes = frame.standalone().len() + 1;
+            let mut bytes = frame.standalone().len() + 1;
+            let fits_nowhere = bytes > bytes_max;
+            if fits_nowhere {
+                // One notice stands for all of them.
+                frame = long.take().unwrap_or_else(|| self.unread_notice());
+                bytes = frame.standalone().len() + 1;
+            }
             if bytes > left {
                 break;
             }
-            left -= bytes;
-            self.push_frame(now, place, &frame, WakePath::Hook);
-            chosen.push((place, frame));
+            match fits_nowhere {
+                true => {
+                    long = Some(frame);
+                    self.unread.set_carried(place, Carrier::Line(TOLD));
+                }
+                false => {
+                    left -= bytes;
+                    self.push_frame(now, place, &frame, WakePath::Hook);
+                    chosen.push((place, frame));
+                }
+            }
         }
         chosen.sort_by_key(|(place, _)| *place);
-        chosen.into_iter().map(|(_, frame)| frame).collect()
+        let frames = chosen.into_iter().map(|(_, frame)| frame);
+        frames.chain(long).collect()
+    }
+
+    fn unread_notice(&mut self) -> Frame {
+        let attributes = Attributes::default()
+            .with(Key::Kind, "system")
+            .with(Key::Notice, "unread");
+        let seed = self.draw();
+        Frame::notice(LONG, attributes, seed)
     }
 
     fn watched_at(&mut self, now: Now, working: Status) -> Option<Frame> {
@@ -152,8 +188,19 @@ impl State {
     pub fn prompted(&mut self, now: Now, seen: &Seen, human: bool) {
         if human {
             self.ways.human();
+            self.reopen_told(now);
         }
         self.saw(now, seen);
+    }
+
+    /// Offers again what the agent was told of and did not fetch: a human's turn carries it, once.
+    fn reopen_told(&mut self, now: Now) {
+        let standing = self.ways.stands(now.mono);
+        let is_told = |carrier: &Carrier| match carrier {
+            Carrier::Line(serial) => Some(*serial) != standing,
+            Carrier::Frame(..) => false,
+        };
+        self.unread.reopen(is_told);
     }
 
     /// Takes what the model got, as far as it is known: messages that were pushed are shown.
@@ -279,7 +326,8 @@ impl State {
             WakePath::Wait | WakePath::Monitor | WakePath::Inbox | WakePath::Rewake => {
                 let word = nonce(seed);
                 let text = format!("conclave: {TRIAL} ({word})");
-                self.ways.point(now.mono, path, word.clone());
+                let serial = self.ways.point(now.mono, path, word.clone());
+                self.unread.recarry(serial);
                 self.outputs.push_back(Output::Point { path, text });
                 word
             }

@@ -75,7 +75,10 @@ impl State {
             };
             match self.ways.choose(now.mono) {
                 Choice::Way(WakePath::Channel) if self.has_budget(now) => {
-                    let frame = self.show(now, &message, age, 0);
+                    let mut frame = self.show(now, &message, age, 0);
+                    if self.unread.item(place).is_some_and(|item| item.pushed) {
+                        frame.attributes = frame.attributes.with(Key::Redelivered, 1);
+                    }
                     self.push_frame(now, place, &frame, WakePath::Channel);
                     self.ways.pushed(now.mono);
                     self.outputs.push_back(Output::Push(frame));
@@ -136,6 +139,7 @@ impl State {
             &nonce,
         );
         let serial = self.ways.point(now.mono, path, nonce);
+        self.unread.recarry(serial);
         for place in places {
             self.unread.set_carried(place, Carrier::Line(serial));
         }

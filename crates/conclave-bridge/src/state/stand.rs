@@ -51,12 +51,14 @@ impl State {
 
     /// Takes how the machine stands. What waited through a pause or quiet hours is told as a number, once.
     pub(super) fn stand(&mut self, now: Now, stand: Stand) {
-        let held = |state: &Self| {
-            state.stand.paused || state.homes.keys().any(|home| state.is_quiet(*home))
-        };
-        let before = held(self);
-        self.stand = stand;
-        if !before || held(self) || self.unread.is_empty() {
+        let held = |state: &Self, home: &HomeId| state.stand.paused || state.is_quiet(*home);
+        let before: Vec<HomeId> = (self.homes.keys().copied())
+            .filter(|home| held(self, home))
+            .collect();
+        let paused = std::mem::replace(&mut self.stand, stand).paused;
+        // Quiet hours may go on elsewhere, and what interrupts is held by a pause alone.
+        let free = (paused && !stand.paused) || before.iter().any(|home| !held(self, home));
+        if !free || (self.unread.is_empty() && self.watched.is_none()) {
             return;
         }
         if self.waits > 0 {

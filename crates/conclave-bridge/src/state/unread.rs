@@ -253,6 +253,15 @@ impl Unread {
         reopened
     }
 
+    /// Has a pointer stand for what earlier ones stood for, too.
+    pub(super) fn recarry(&mut self, by: u64) {
+        for item in self.items.values_mut() {
+            if let Some(Carrier::Line(serial)) = &mut item.carrier {
+                *serial = by;
+            }
+        }
+    }
+
     /// Returns what was pushed itself and is in a text, by its gutter: with the way it went.
     pub(super) fn framed(&self, is_in: impl Fn(&str) -> bool) -> Vec<(WakePath, Message)> {
         let seen = |item: &Item| {

@@ -12,6 +12,7 @@ mod flow;
 mod guard;
 mod host;
 mod items;
+mod lost;
 mod peers;
 mod policy;
 mod render;
