@@ -56,7 +56,7 @@ pub fn run_dir(home: &Path) -> PathBuf {
 }
 
 /// Returns where they can be: some hosts start a bridge with another environment than a hook.
-fn run_dirs(home: &Path) -> impl Iterator<Item = PathBuf> {
+pub(super) fn run_dirs(home: &Path) -> impl Iterator<Item = PathBuf> {
     runtime_dir(home).into_iter().chain([own_dir(home)])
 }
 

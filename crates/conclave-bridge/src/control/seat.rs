@@ -1,6 +1,6 @@
 //! The bridge's side of its socket: binds it, notes whose it is, reads questions and writes answers.
 
-use super::find::{Note, PATH_BYTES_MAX, run_dir};
+use super::find::{Note, PATH_BYTES_MAX, run_dirs};
 use super::{ANSWERS, Answer, Ask, Call, LINE_BYTES_MAX};
 use crate::files;
 use std::fs::{self, DirBuilder};
@@ -37,7 +37,22 @@ pub struct Seat {
 /// # Errors
 /// Those of the file system; the path is too long for a socket.
 pub fn take(home: &Path) -> io::Result<(Seat, mpsc::Receiver<Call>)> {
-    let dir = run_dir(home);
+    take_first(run_dirs(home))
+}
+
+/// Binds it in the first directory that can be used: that of the user's login goes when the user logs out.
+fn take_first(dirs: impl Iterator<Item = PathBuf>) -> io::Result<(Seat, mpsc::Receiver<Call>)> {
+    let mut failed = io::Error::from(io::ErrorKind::NotFound);
+    for dir in dirs {
+        match take_in(dir) {
+            Ok(taken) => return Ok(taken),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+fn take_in(dir: PathBuf) -> io::Result<(Seat, mpsc::Receiver<Call>)> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700).create(&dir)?;
     let meta = fs::symlink_metadata(&dir)?;
@@ -185,4 +200,22 @@ async fn tell(write: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &Answer)
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
     write.write_all(&line).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_that_cannot_be_used_is_passed_over() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("file");
+        fs::write(&file, "").unwrap();
+        let (gone, own) = (file.join("conclave"), home.path().join("run"));
+        let (seat, _calls) = take_first([gone, own.clone()].into_iter()).unwrap();
+        let path = socket(&own, seat.note().pid);
+        assert!(UnixStream::connect(&path).await.is_ok());
+        drop(seat);
+        assert!(!path.exists());
+    }
 }
