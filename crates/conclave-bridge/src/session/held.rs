@@ -238,6 +238,11 @@ impl Session {
         } = decided;
         let why = hold.what.why.as_str();
         match verdict {
+            Verdict::Chose(ALLOW) if call.gone.is_cancelled() => {
+                let text = format!("a human allowed it, but the call was given up: {}", hold.id);
+                self.noted(None, why, &text, None);
+                call.reply.send(refusal).unwrap_or_default();
+            }
             Verdict::Chose(ALLOW) => {
                 let text = format!("a human allowed it once: {}", hold.id);
                 self.noted(None, why, &text, None);

@@ -538,3 +538,20 @@ async fn b8_27_neither_a_new_channel_s_topic_nor_a_summary_carries_it_out() {
     );
     assert_eq!(desk.fake.0.borrow().view.labels.summary, None);
 }
+
+#[tokio::test]
+async fn a_yes_to_a_call_that_the_host_gave_up_sends_nothing() {
+    let mut desk = with_dialogs(two()).await;
+    for _ in 0..20 {
+        let call = desk.ask("tools/call", say("#ops", TOKEN)).await;
+        let asked = dialog(&mut desk).await;
+        let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": call}});
+        let result = json!({"action": "accept", "content": {"decision": "allow once"}});
+        let yes = json!({"jsonrpc": "2.0", "id": asked["id"], "result": result});
+        desk.line(&format!("{cancel}\n{yes}")).await;
+        // Whatever comes of it comes before the next answer.
+        let (_, _, failed) = desk.call("list_channels", json!({})).await;
+        assert!(!failed);
+    }
+    assert!(desk.fake.0.borrow().sent.is_empty());
+}
