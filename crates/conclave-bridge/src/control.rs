@@ -95,6 +95,9 @@ pub struct Hook {
     /// At the end of a turn: a hook has kept it from ending already.
     #[serde(default)]
     pub continued: bool,
+    /// What is answered reaches no model of the session: the host takes nothing there, or a subagent would have it.
+    #[serde(default)]
+    pub deaf: bool,
     /// The host's process, as it or the process table tells it.
     #[serde(default)]
     pub host_pid: Option<u32>,

@@ -8,6 +8,7 @@ use super::brief::Form;
 use super::control::tell;
 use crate::control::{Answer, Event, Hook};
 use crate::render::Frame;
+use crate::state::Input;
 use tokio::sync::mpsc;
 
 /// The most bytes of an answer: hosts cut what a hook says at 10,000 characters.
@@ -56,6 +57,7 @@ impl Session {
     /// Returns how the agent is to be told where it is, if it is.
     fn form(&self, hook: &Hook) -> Option<Form> {
         match hook.event {
+            _ if hook.deaf => None,
             Event::SessionStart => Some(Form::after(hook.source.as_deref())),
             Event::Prompt | Event::ToolEnd => self.agent.brief_due,
             Event::ToolStart | Event::Stop | Event::Waiting | Event::SessionEnd => None,
@@ -67,6 +69,11 @@ impl Session {
         let now = self.now();
         let room = CONTEXT_BYTES_MAX.saturating_sub(brief.len() + HEAD_BYTES);
         let frames = match hook.event {
+            // Nobody reads what is put there, or who asked has given up.
+            _ if hook.deaf || answers.is_closed() => {
+                self.state.hooked(now, hook.event);
+                Vec::new()
+            }
             Event::SessionStart | Event::Prompt | Event::ToolEnd => {
                 self.state.for_boundary(now, hook.event, room)
             }
@@ -90,6 +97,10 @@ impl Session {
         };
         tell(answers, answer);
         self.does(hook.event, hook.source.as_deref());
+        if matches!(hook.event, Event::Stop | Event::Waiting) {
+            // What found no room goes by another way now, though the status may be as it was.
+            self.state.handle(now, Input::Timeout);
+        }
     }
 }
 

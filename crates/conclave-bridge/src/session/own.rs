@@ -74,6 +74,7 @@ mod tests {
             tool: None,
             transcript: None,
             continued: false,
+            deaf: false,
             host_pid: Some(pid),
             inbox: Some("/socks/20".into()),
         }

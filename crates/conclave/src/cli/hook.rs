@@ -109,11 +109,13 @@ fn ask(cx: &Context, question: Question) -> Option<Answer> {
         tool: question.tool,
         transcript: question.transcript,
         continued: question.continued,
+        deaf: question.deaf,
         host_pid: mark.host_pid,
         inbox: mark.inbox.clone(),
     };
     let mut asked = find::ask(&home, &mark, &Ask::Hook(Box::new(hook)), WITHIN).ok()??;
     match event {
+        _ if question.deaf => None,
         Event::SessionStart | Event::Prompt | Event::ToolEnd | Event::Stop => {
             asked.next().ok().flatten()
         }

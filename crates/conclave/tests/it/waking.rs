@@ -87,13 +87,19 @@ impl Host {
 
     /// Fires a hook; returns what the model gets, or why its turn goes on.
     fn hook(&self, home: &Home, event: Event, prompt: Option<&str>) -> String {
-        let hook = json!({
+        self.hook_with(home, event, json!({"prompt": prompt}))
+    }
+
+    fn hook_with(&self, home: &Home, event: Event, more: Value) -> String {
+        let mut hook = json!({
             "event": event,
             "session": self.session,
-            "prompt": prompt,
             "transcript": self.transcript,
             "inbox": self.socket,
         });
+        for (key, value) in more.as_object().unwrap() {
+            hook[key] = value.clone();
+        }
         let hook: Hook = serde_json::from_value(hook).unwrap();
         match self.asked(home, &Ask::Hook(Box::new(hook))).next().unwrap() {
             Some(Answer::Hook { context, go_on }) => context.or(go_on).unwrap_or_default(),
@@ -268,6 +274,35 @@ fn a_hook_carries_what_is_due_and_the_transcript_proves_it() {
     let text = alice.must("check_messages", json!({}));
     assert!(!text.contains("urgent"), "{text}");
     assert!(host.inbox.try_recv().is_err(), "one way");
+}
+
+#[test]
+fn what_no_model_of_the_session_would_get_waits_for_the_next_boundary() {
+    let (up, host, _alice, mut bob) = pair();
+    host.hook(&up.home, Event::Prompt, Some("do it"));
+    let urgent = json!({"to": ["alice/desk/web"], "message": "urgent words", "priority": "now"});
+    bob.0.must("send_message", urgent);
+    host.until(&up.home, |facts| facts["unread"] == 1);
+    let deaf = host.hook_with(&up.home, Event::ToolEnd, json!({"deaf": true}));
+    assert_eq!(deaf, "");
+    let context = host.hook(&up.home, Event::ToolEnd, None);
+    assert_eq!(context.matches("| urgent words").count(), 1, "{context}");
+}
+
+#[test]
+fn what_comes_while_a_turn_goes_on_wakes_the_agent_when_that_ends() {
+    let (up, host, _alice, mut bob) = pair();
+    host.hook(&up.home, Event::Prompt, Some("do it"));
+    says(&mut bob, "first words");
+    host.until(&up.home, |facts| facts["unread"] == 1);
+    let go_on = host.hook(&up.home, Event::Stop, None);
+    assert_eq!(go_on.matches("| first words").count(), 1, "{go_on}");
+    host.write_down(&go_on);
+    says(&mut bob, "second words");
+    host.until(&up.home, |facts| facts["unread"] == 2);
+    let end = host.hook_with(&up.home, Event::Stop, json!({"continued": true}));
+    assert_eq!(end, "");
+    assert!(host.line().starts_with("conclave: "), "at once");
 }
 
 #[test]

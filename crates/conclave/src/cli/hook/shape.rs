@@ -34,6 +34,8 @@ pub(super) struct Question {
     pub(super) tool: Option<String>,
     pub(super) transcript: Option<PathBuf>,
     pub(super) continued: bool,
+    /// What is answered reaches no model of the session: a subagent's hook, or the host takes nothing there.
+    pub(super) deaf: bool,
     pub(super) cwd: Option<PathBuf>,
     /// The files that the tool would change.
     pub(super) files: Vec<String>,
@@ -68,6 +70,8 @@ impl Question {
             prompt,
             transcript: word(&["transcript_path"]).map(PathBuf::from),
             continued: flag("stop_hook_active") || loops > Some(0),
+            deaf: word(&["agent_id"]).is_some()
+                || (client, event) == (Client::Cursor, Event::Prompt),
             cwd: word(&["cwd"]).or_else(root).map(PathBuf::from),
             files: files(tool.as_deref(), said.get("tool_input")),
             name,
@@ -243,6 +247,17 @@ mod tests {
             output(Client::Cursor, &question, None, hook(Some("C"), None)),
             Some(json!({"additional_context": "C"}))
         );
+    }
+
+    #[test]
+    fn what_no_model_of_the_session_gets_is_not_asked_for() {
+        let tool = json!({"session_id": "s", "hook_event_name": "PostToolUse"});
+        let mut below = tool.clone();
+        below["agent_id"] = "a1".into();
+        let prompt = json!({"conversation_id": "s", "hook_event_name": "beforeSubmitPrompt"});
+        assert!(!read(Client::Claude, &tool).deaf);
+        assert!(read(Client::Claude, &below).deaf);
+        assert!(read(Client::Cursor, &prompt).deaf);
     }
 
     #[test]
