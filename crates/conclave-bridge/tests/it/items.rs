@@ -116,7 +116,7 @@ async fn paths_of_this_repository_overlap_those_of_its_remote() {
 }
 
 #[tokio::test]
-async fn a_memory_is_found_by_its_words_and_stays_data_whatever_it_says() {
+async fn b8_28_a_memory_is_found_by_its_words_and_stays_data_whatever_it_says() {
     let town = Town::new().await;
     let (_alice, _bob, mut a, mut b) = town.pair().await;
     let poison =

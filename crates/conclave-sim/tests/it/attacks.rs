@@ -8,6 +8,7 @@ mod invites;
 mod keys;
 mod members;
 mod names;
+mod rows;
 mod sender;
 mod stage;
 mod whispers;
