@@ -44,3 +44,11 @@ fn lesson_29_each_toolset_keeps_within_its_budget() {
     // The host cuts what is longer.
     assert!(INSTRUCTIONS.len() < 2_048, "{}", INSTRUCTIONS.len());
 }
+
+#[test]
+fn the_guide_is_short_enough_to_be_read() {
+    let guide = include_str!("../../../conclave/src/skill/SKILL.md");
+    let cost = tokens(guide);
+    println!("{cost:>5} the guide");
+    assert!(cost <= 2_000, "{cost} tokens");
+}
