@@ -16,6 +16,7 @@ mod claim;
 mod completions;
 mod doctor;
 mod forget;
+mod freeze;
 mod group;
 mod guard;
 mod held;
@@ -167,6 +168,10 @@ enum Command {
     Status,
     /// Look at every layer, from the files here to the agents, and say what is wrong
     Doctor(doctor::Args),
+    /// Stop everybody from saying anything in a channel (its admins)
+    Freeze(freeze::Args),
+    /// Let the members of a frozen channel go on (its admins)
+    Thaw(freeze::Args),
     /// Stop every agent of this machine: nothing is sent, nothing wakes
     Pause(pause::Args),
     /// Let agents go on, and allow more than the budgets (at a terminal, or with your owner key)
@@ -347,6 +352,8 @@ fn dispatch(cx: &Context, command: Option<Command>) -> Result<(), CliError> {
         Command::List(args) => block_on(list::run(cx, args)),
         Command::Status => block_on(status::run(cx)),
         Command::Doctor(args) => doctor::run(cx, &args),
+        Command::Freeze(args) => block_on(freeze::run(cx, args, true)),
+        Command::Thaw(args) => block_on(freeze::run(cx, args, false)),
         Command::Pause(args) => pause::run(cx, &args),
         Command::Resume(args) => block_on(resume::run(cx, args)),
         Command::Journal(args) => journal::run(cx, &args),

@@ -17,7 +17,7 @@ const NOTES: Budget = Budget::new(10, 10 * 60_000);
 /// What a human can do about two sessions that only exchange courtesies.
 const END_LOOP: &str = "nothing, if that is over; `conclave resume` lets them talk at once";
 /// What a human can do about a text that spreads.
-const LOOK: &str = "read it with `conclave history`; `conclave resume` if it is harmless, `conclave channel freeze` or `conclave ban` if not";
+const LOOK: &str = "read it with `conclave history`; `conclave resume` if it is harmless, `conclave freeze` or `conclave ban` if not";
 
 /// How much a session notes.
 #[derive(Debug, Default)]

@@ -92,20 +92,6 @@ pub(crate) enum Command {
     },
     /// Say that a channel is confidential, or not any more
     Set(set::Args),
-    /// Stop everybody from saying anything in a channel (its admins)
-    Freeze {
-        /// The channel
-        channel: String,
-        #[command(flatten)]
-        target: Target,
-    },
-    /// Let members of a frozen channel go on (its admins)
-    Thaw {
-        /// The channel
-        channel: String,
-        #[command(flatten)]
-        target: Target,
-    },
     /// Give an end-to-end encrypted channel a new key now
     Rotate {
         /// The channel
@@ -198,8 +184,6 @@ pub(crate) async fn run(cx: &Context, command: Command) -> Result<(), CliError> 
             );
             Ok(())
         }
-        Command::Freeze { channel, target } => freeze(cx, &target, &channel, true).await,
-        Command::Thaw { channel, target } => freeze(cx, &target, &channel, false).await,
         Command::Rotate {
             channel,
             without_past,
@@ -232,19 +216,6 @@ async fn create(cx: &Context, target: &Target, new: NewChannel) -> Result<(), Cl
         "mode": mode, "history": made.history().as_str(),
     });
     cx.out.result(text, &json!({"channel": object}));
-    Ok(())
-}
-
-async fn freeze(cx: &Context, target: &Target, channel: &str, on: bool) -> Result<(), CliError> {
-    open::with(cx, target, async |client| {
-        let id = client.resolve(channel).await?.channel;
-        let record = CtlBody::Freeze { on };
-        Ok(client.control(id, record, Signer::Machine).await?)
-    })
-    .await?;
-    let word = if on { "frozen" } else { "thawed" };
-    cx.out
-        .result(format_args!("{channel} is {word}"), &json!({"frozen": on}));
     Ok(())
 }
 

@@ -53,6 +53,8 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
             "channel": channel, "path": peer.session.path.to_string(), "online": peer.session.online,
             "since": moment(peer.session.since), "agent": peer.session.agent, "role": role,
             "groups": labels(peer), "status": status, "summary": said.summary,
+            "wake": said.wake.and_then(|wake| wake.path).map(|path| path.as_str()),
+            "woke": said.wake.map(|wake| moment(wake.at)),
         }));
         let online = if peer.session.online {
             "online"
@@ -65,12 +67,30 @@ pub(crate) async fn run(cx: &Context, args: Args) -> Result<(), CliError> {
             status.unwrap_or(online).to_owned(),
             role.unwrap_or_default().to_owned(),
             labels(peer).join(" "),
+            woke(peer),
             printable(&said.summary.unwrap_or_default()).replace('\n', " "),
         ]);
     }
-    let head = ["channel", "session", "state", "role", "groups", "summary"];
+    let head = [
+        "channel",
+        "session",
+        "state",
+        "role",
+        "groups",
+        "last woken",
+        "summary",
+    ];
     cx.out.table(head, &rows, &json!({"peers": objects}));
     Ok(())
+}
+
+/// Says by which way a peer's agent was last woken for certain, and when, by its own account.
+fn woke(peer: &Peer) -> String {
+    let wake = peer.profile.as_ref().and_then(|profile| profile.wake);
+    wake.map_or_else(String::new, |wake| {
+        let path = wake.path.map_or("", |path| path.as_str());
+        format!("{} {path}", moment(wake.at))
+    })
 }
 
 /// Returns who is in a channel, or in every joined one, with the channel's name.

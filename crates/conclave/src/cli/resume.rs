@@ -79,8 +79,9 @@ async fn prove(cx: &Context, args: &Args) -> Result<(), CliError> {
     let log = client.known_identity(me).await;
     client.stop().await;
     let log = log?;
-    let owners: Vec<&OwnerKey> = log.iter().flat_map(|log| log.owners()).collect();
-    match owners.contains(&&given.secret().owner_key()) {
+    let own: OwnerKey = given.secret().owner_key();
+    let mut owners = log.iter().flat_map(|log| log.owners());
+    match owners.any(|owner| *owner == own) {
         true => Ok(()),
         false => Err(owner::not_yours()),
     }

@@ -7,6 +7,7 @@ use super::Context;
 use super::channel;
 use super::live::{self, Live};
 use super::open;
+use super::pause;
 use crate::error::CliError;
 use crate::text;
 use conclave_bridge::journal::{self, Entry};
@@ -85,10 +86,12 @@ pub(crate) async fn run(cx: &Context) -> Result<(), CliError> {
     }
     let dir = cx.config_dir()?;
     let live = live::all(&dir);
+    let paused = pause::standing(cx)?;
     let objects: Vec<_> = known.iter().map(object).collect();
     let object = json!({
         "dir": dir, "version": env!("CARGO_PKG_VERSION"), "servers": objects,
         "live": live.iter().map(Live::object).collect::<Vec<_>>(),
+        "paused": paused.is_some(),
     });
     if known.is_empty() {
         let text = "This machine knows no server yet. `conclave up` starts one, `conclave join` takes an invite link.";
@@ -98,6 +101,10 @@ pub(crate) async fn run(cx: &Context) -> Result<(), CliError> {
     let rows: Vec<_> = known.iter().map(row).collect();
     let head = ["server", "you are", "owner key", "connection"];
     cx.out.table(head, &rows, &object);
+    if paused.is_some() {
+        cx.out
+            .talk("\npaused: no agent here sends anything or is woken; `conclave resume` ends it");
+    }
     if !cx.out.is_json() {
         show_sessions(cx, &known);
         show_live(cx, &live);

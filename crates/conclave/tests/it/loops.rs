@@ -176,10 +176,10 @@ fn a_paused_machine_says_nothing_and_keeps_what_comes_until_a_human_resumes() {
 #[test]
 fn a_frozen_channel_takes_nothing_until_it_is_thawed_and_quiet_hours_are_signed() {
     let up = Up::start();
-    up.home.run(&["channel", "freeze", "general"]).ok();
+    up.home.run(&["freeze", "general"]).ok();
     let refused = up.home.run(&["send", "--json", "general", "x"]);
     assert_eq!(refused.json()["error"], "frozen", "{refused:?}");
-    up.home.run(&["channel", "thaw", "general"]).ok();
+    up.home.run(&["thaw", "general"]).ok();
     up.home.run(&["send", "general", "x"]).ok();
     let key = up.home.file("recovery.key");
     let quiet = |hours| {
