@@ -12,7 +12,7 @@ fn waiting(stage: &Stage, preview: &str) -> Value {
         let listed = stage.up.home.run(&["approve", "--json"]).ok().json();
         let all = listed["requests"].as_array().cloned().unwrap_or_default();
         let fits = |one: &Value| one["preview"].as_str().is_some_and(|p| p.contains(preview));
-        all.into_iter().find(fits).ok_or(listed.to_string())
+        all.into_iter().find(fits).ok_or_else(|| listed.to_string())
     })
 }
 
