@@ -65,7 +65,7 @@ fn b8_row_12_no_session_decides_its_own_call_even_with_an_owner_key() {
     let (mut desk, request) = open(now, &call("Bash", "{}"));
     let signed = Verdict::sign(&request, true, &owner());
     let own = Given {
-        from: request.session.clone(),
+        from: request.session,
         ..given(signed.clone())
     };
     assert_eq!(decide(&mut desk, now, &own), Err(Refused::Own));

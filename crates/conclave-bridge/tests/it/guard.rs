@@ -329,10 +329,10 @@ impl Talk {
 
     /// Lets both thank each other in other words each time, until one is stopped; returns how many were said.
     fn thank(&mut self) -> usize {
-        for n in 0..POLITE.len() {
+        for (n, words) in POLITE.iter().enumerate() {
             let stopped = match n % 2 {
-                0 => self.says(POLITE[n]).is_err(),
-                _ => self.hears(&bob(), POLITE[n]),
+                0 => self.says(words).is_err(),
+                _ => self.hears(&bob(), words),
             };
             if stopped {
                 return n;

@@ -249,7 +249,7 @@ fn conclaves_own_secrets_are_found() {
     let server = Secret::from_seed(&[3; 32]).server_key();
     let invite = Link::invite(
         "https://host.test",
-        LinkSecret::new(std::array::from_fn(|n| (n * 37 % 251) as u8)),
+        LinkSecret::new(std::array::from_fn(|n| u8::try_from(n * 37 % 251).unwrap())),
         &server,
     )
     .to_string();

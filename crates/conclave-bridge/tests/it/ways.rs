@@ -26,7 +26,8 @@ fn ways(channel: Channel, inbox: bool) -> Ways {
 fn the_way_follows_from_what_lives_and_what_is_proven() {
     use WakePath::{Channel as ByChannel, Inbox, Monitor, Rewake, Wait};
     let all = |w: &mut Ways| [Wait, Monitor, Rewake].map(|path| w.attached(path));
-    let cases: [(&str, Channel, bool, fn(&mut Ways), Choice); 10] = [
+    type Case = (&'static str, Channel, bool, fn(&mut Ways), Choice);
+    let cases: [Case; 10] = [
         (
             "nothing is known",
             Channel::Assumed,
@@ -118,7 +119,7 @@ fn a_channel_is_told_by_the_hosts_own_command_line() {
             true,
         ),
         (vec![line("claude --channels=plugin:conclave@m")], true),
-        (vec![line("claude"), named.clone()], false),
+        (vec![line("claude"), named], false),
         (vec![line(&format!("claude {flag} server:other"))], false),
         (
             vec![line(&format!("claude -p {flag} server:conclave"))],
