@@ -60,7 +60,7 @@ fn decide(desk: &mut Desk, now: Mono, given: &Given) -> Result<bool, Refused> {
 }
 
 #[test]
-fn b8_row_12_no_session_decides_its_own_call_even_with_an_owner_key() {
+fn b8_12_no_session_decides_its_own_call_even_with_an_owner_key() {
     let now = Mono(0);
     let (mut desk, request) = open(now, &call("Bash", "{}"));
     let signed = Verdict::sign(&request, true, &owner());
@@ -83,7 +83,7 @@ fn b8_row_12_no_session_decides_its_own_call_even_with_an_owner_key() {
 }
 
 #[test]
-fn b8_row_12_time_is_over_by_either_clock() {
+fn b8_12_time_is_over_by_either_clock() {
     let (mut desk, request) = open(Mono(0), &call("Bash", "{}"));
     let signed = Verdict::sign(&request, true, &owner());
     let late = Given {

@@ -235,7 +235,7 @@ impl Forger {
 }
 
 #[test]
-fn b8_row_12_a_forged_late_replayed_or_self_given_verdict_is_refused_and_the_call_waits_on() {
+fn b8_12_a_forged_late_replayed_or_self_given_verdict_is_refused_and_the_call_waits_on() {
     let office = Office::open();
     let carol = {
         let made = office
@@ -326,7 +326,7 @@ fn b8_row_12_a_forged_late_replayed_or_self_given_verdict_is_refused_and_the_cal
 }
 
 #[test]
-fn b8_row_11_words_are_no_verdict() {
+fn b8_11_words_are_no_verdict() {
     let office = Office::open();
     let mut hook = office.asks("Bash", &json!({"command": "ls"}));
     let asked = waiting(&office.bob);
@@ -346,7 +346,7 @@ fn b8_row_11_words_are_no_verdict() {
 }
 
 #[test]
-fn b8_row_10_an_agent_that_shells_out_approves_nothing_and_names_no_approver() {
+fn b8_10_an_agent_that_shells_out_approves_nothing_and_names_no_approver() {
     let office = Office::open();
     let mut hook = office.asks("Bash", &json!({"command": "ls"}));
     let asked = waiting(&office.up.home);
@@ -398,7 +398,7 @@ fn b8_row_10_an_agent_that_shells_out_approves_nothing_and_names_no_approver() {
 }
 
 #[test]
-fn b8_row_13_what_was_not_shown_whole_is_allowed_at_its_own_terminal_only() {
+fn b8_13_what_was_not_shown_whole_is_allowed_at_its_own_terminal_only() {
     let office = Office::open();
     let padded = format!("ls {}; rm -rf \u{202e}/", " ".repeat(300));
     let hook = office.asks("Bash", &json!({"command": padded}));
@@ -417,7 +417,7 @@ fn b8_row_13_what_was_not_shown_whole_is_allowed_at_its_own_terminal_only() {
     assert_eq!(hook.decision()["behavior"], "deny");
     let long = json!({"file_path": format!("/{}", "a".repeat(300))});
     let hook = office.asks("Read", &long);
-    let asked = waiting(&office.bob);
+    let asked = until(|| Some(waiting(&office.bob)).filter(|asked| asked["tool"] == "Read"));
     decide(&office.bob, "allow", &id(&asked)).ok();
     assert_eq!(hook.decision()["behavior"], "allow");
 }

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b8_row_13_what_hides_in_a_preview_is_seen_and_nothing_of_it_is_masked() {
+    fn b8_13_what_hides_in_a_preview_is_seen_and_nothing_of_it_is_masked() {
         let hidden = "ls\u{202e}fr- mr\u{200b}; \u{1b}[2K\r\nrm -rf /\u{e0041}";
         let shown = visible(hidden);
         assert_eq!(
