@@ -230,8 +230,9 @@ fn collect(names: &mut Vec<String>, dir: PathBuf) {
             let mut marked = false;
             for line in text.lines().map(str::trim) {
                 let is_test = line.starts_with("#[test]") || line.starts_with("#[tokio::test");
-                let head = line.split('(').next().unwrap_or_default();
-                if let Some((_, name)) = head.split_once("fn ")
+                let name = line.split_once("fn ").map(|(_, rest)| rest);
+                let name = name.and_then(|rest| rest.split(['(', '<']).next());
+                if let Some(name) = name
                     && (marked || is_attack)
                 {
                     names.push(name.to_owned());
