@@ -6,6 +6,8 @@ const SHINGLE: usize = 2;
 /// In so many bits two fingerprints of one text may differ: a word changed in a short text moves up to ten, and
 /// texts that share less than seven eighths of their pairs of words differ in more.
 const DISTANCE_MAX: u32 = 10;
+/// In so many bits fingerprints of what is the same but for its ends and marks may differ.
+const SAME_MAX: u32 = 3;
 
 /// The most words that count; what comes behind them changes nothing.
 const WORDS_MAX: usize = 12_000;
@@ -37,6 +39,12 @@ impl Print {
         }
         let bits = votes.iter().enumerate();
         Self(bits.fold(0, |all, (bit, count)| all | u64::from(*count > 0) << bit))
+    }
+
+    /// Returns whether two texts are the same, but for a word or two of many.
+    #[must_use]
+    pub const fn is_same(self, other: Self) -> bool {
+        (self.0 ^ other.0).count_ones() <= SAME_MAX
     }
 
     /// Returns whether two texts are nearly the same.

@@ -123,18 +123,20 @@ impl Worm {
             return Ok(());
         };
         let lately = |then: UnixMs| at.since(then) <= WINDOW_MS;
-        let before = self
-            .sent
-            .iter()
-            .filter(|s| lately(s.at) && s.print.is_near(print));
-        let mut targets: Vec<&str> = before.map(|sent| sent.target.as_str()).collect();
-        targets.push(target);
-        targets.sort_unstable();
-        targets.dedup();
         let came: Vec<&str> = (self.came.iter())
             .filter(|came| lately(came.at) && came.print.is_near(print))
             .map(|came| came.place.as_str())
             .collect();
+        // Who gives several a task of their own in the same form carries nothing on.
+        let again = |sent: &&Sent| match came.is_empty() {
+            true => sent.print.is_same(print),
+            false => sent.print.is_near(print),
+        };
+        let before = self.sent.iter().filter(|s| lately(s.at)).filter(again);
+        let mut targets: Vec<&str> = before.map(|sent| sent.target.as_str()).collect();
+        targets.push(target);
+        targets.sort_unstable();
+        targets.dedup();
         let forwards = targets
             .iter()
             .filter(|target| !came.contains(target))

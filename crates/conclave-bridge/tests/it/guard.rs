@@ -553,6 +553,10 @@ fn b8_22_a_text_is_not_carried_from_place_to_place() {
     assert_eq!(worm.send(UnixMs(3), "c", &text), Err(Spread::Targets));
     worm.send(UnixMs(3), "c", &long(4)).unwrap();
     worm.send(UnixMs(600_003), "c", &text).unwrap();
+    for part in ["lexer", "parser", "linker"] {
+        let task = format!("{part} {part} {part}: {} {part}", &long(6)[..260]);
+        worm.send(UnixMs(0), part, &task).unwrap();
+    }
     // What came from elsewhere is forwarded once; back to where it came from is no forward.
     let text = long(5);
     worm.came(UnixMs(0), (HomeId(0), &bob()), "bob", &text);
