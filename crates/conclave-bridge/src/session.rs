@@ -151,7 +151,10 @@ pub async fn run(host: Host, setup: Setup, opener: Opener, seed: [u8; 32]) {
                 }
             }
             Some(call) = calls.recv() => session.controlled(call),
-            Some(standing) = stands.recv() => session.stand(standing),
+            Some(standing) = stands.recv() => {
+                session.stand(standing);
+                calls = session.keep_seat().unwrap_or(calls);
+            }
             Some((home, event)) = events.recv(), if session.takes_events() => {
                 session.told(home, event);
             }

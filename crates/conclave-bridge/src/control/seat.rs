@@ -108,6 +108,12 @@ impl Seat {
         &self.note
     }
 
+    /// Returns whether it can be found.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        socket(&self.dir, self.note.pid).exists()
+    }
+
     /// Notes that the host calls its session by another name now.
     ///
     /// # Errors

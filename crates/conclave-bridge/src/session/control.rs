@@ -24,6 +24,30 @@ impl Session {
         mpsc::channel(1).1
     }
 
+    /// Takes another socket where there is none any more: a login's directory goes when its user logs out. It
+    /// is looked at each minute, and whenever the machine stands otherwise.
+    pub(super) fn keep_seat(&mut self) -> Option<mpsc::Receiver<Call>> {
+        let home = self.home_dir.clone()?;
+        if self.seat.as_ref().is_some_and(seat::Seat::is_there) {
+            return None;
+        }
+        // The one before takes its traces along, and may have had the same place.
+        let name = self
+            .seat
+            .take()
+            .and_then(|seat| seat.note().session.clone());
+        let (mut seat, calls) = seat::take(&home)
+            .inspect_err(|error| tracing::debug!(%error, "still no socket"))
+            .ok()?;
+        if let Some(name) = name
+            && let Err(error) = seat.rename(name)
+        {
+            tracing::warn!(%error, "the session's name was not noted: its hooks are silent");
+        }
+        self.seat = Some(seat);
+        Some(calls)
+    }
+
     /// Takes a question.
     pub(super) fn controlled(&mut self, call: Call) {
         let Call { ask, answers } = call;

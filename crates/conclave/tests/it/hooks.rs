@@ -136,6 +136,23 @@ fn the_socket_is_its_users_alone_and_goes_with_its_session() {
 }
 
 #[test]
+fn a_socket_whose_directory_goes_comes_back_under_the_sessions_name() {
+    let up = Up::start();
+    let _web = bridge(&up.home, "web", "host-a");
+    let cleared = json!({"source": "clear"});
+    hook(&up.home, "host-b", "SessionStart", cleared);
+    assert_eq!(facts(&up.home, "host-b")["handle"], "web");
+    std::fs::remove_dir_all(run_dir(&up.home)).unwrap();
+    assert_eq!(facts(&up.home, "host-b"), Value::Null);
+    // It is looked at when the machine stands otherwise, too.
+    up.home.run(&["pause"]).ok();
+    until(|| match facts(&up.home, "host-b")["handle"].as_str() {
+        Some("web") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+#[test]
 fn what_is_no_question_is_refused_and_keeps_nobody_from_asking() {
     let up = Up::start();
     let _session = bridge(&up.home, "api", "s1");
