@@ -7,6 +7,7 @@ mod channel;
 mod channel_entry;
 mod channel_join;
 mod connection;
+mod desk;
 mod entry_vector;
 mod examples;
 mod frames;
