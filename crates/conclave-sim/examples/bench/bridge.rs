@@ -10,20 +10,31 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// One bridge process and its MCP wire.
-struct Bridge {
-    child: Child,
+pub(crate) struct Bridge {
+    pub(crate) child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
     id: u64,
 }
 
 impl Bridge {
-    fn spawn(program: &Path, home: &Path, handle: &str) -> Self {
+    pub(crate) fn spawn(program: &Path, home: &Path, handle: &str) -> Self {
+        Self::spawn_in(program, home, handle, &[])
+    }
+
+    /// Starts one with what its host gives it.
+    pub(crate) fn spawn_in(
+        program: &Path,
+        home: &Path,
+        handle: &str,
+        host: &[(&str, &str)],
+    ) -> Self {
         let mut child = Command::new(program)
             .arg("--config-dir")
             .arg(home)
             .args(["bridge", "--as", handle])
             .env_clear()
+            .envs(host.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -71,7 +82,7 @@ impl Bridge {
         }
     }
 
-    async fn initialize(&mut self) {
+    pub(crate) async fn initialize(&mut self) {
         let params = json!({"protocolVersion":"2025-11-25","capabilities":{},
             "clientInfo":{"name":"bench","version":"1"}});
         self.call("initialize", params).await;
@@ -79,13 +90,14 @@ impl Bridge {
             .await;
     }
 
-    async fn tool(&mut self, name: &str, arguments: Value) -> Value {
+    pub(crate) async fn tool(&mut self, name: &str, arguments: Value) -> Value {
         self.call("tools/call", json!({"name":name,"arguments":arguments}))
             .await
     }
 }
 
-fn binary() -> Option<PathBuf> {
+/// Returns the release binary, if it was built.
+pub(crate) fn binary() -> Option<PathBuf> {
     let here = std::env::current_exe().ok()?;
     let path = here.parent()?.parent()?.join("conclave");
     path.exists().then_some(path)
@@ -98,33 +110,8 @@ pub(crate) async fn figures() {
             "bridge: skipped, for there is no release binary (cargo build --release -p conclave)",
         );
     };
-    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (dir, mut up) = start(&program).await;
     let home = dir.path().join("home");
-    let mut up = Command::new(&program)
-        .arg("--config-dir")
-        .arg(&home)
-        .args([
-            "up",
-            "--port",
-            "0",
-            "--user",
-            "bench",
-            "--recovery-key-file",
-        ])
-        .arg(dir.path().join("recovery"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("the binary starts");
-    let out = up.stdout.take().expect("stdout is piped");
-    let mut lines = BufReader::new(out).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        if line.contains("mcp add") {
-            break;
-        }
-    }
     cold_starts(&program, &home).await;
     let made = Command::new(&program)
         .arg("--config-dir")
@@ -150,6 +137,38 @@ pub(crate) async fn figures() {
     let verdict = crate::bare::verdict(sealed / signed, 1.5);
     say(&format!("  p50, e2e to signed: {verdict}"));
     up.kill().await.ok();
+}
+
+/// Starts a server with an account, for a bridge to have.
+pub(crate) async fn start(program: &Path) -> (tempfile::TempDir, Child) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let home = dir.path().join("home");
+    let mut up = Command::new(program)
+        .arg("--config-dir")
+        .arg(&home)
+        .args([
+            "up",
+            "--port",
+            "0",
+            "--user",
+            "bench",
+            "--recovery-key-file",
+        ])
+        .arg(dir.path().join("recovery"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the binary starts");
+    let out = up.stdout.take().expect("stdout is piped");
+    let mut lines = BufReader::new(out).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if line.contains("mcp add") {
+            break;
+        }
+    }
+    (dir, up)
 }
 
 async fn cold_starts(program: &Path, home: &Path) {

@@ -2,7 +2,7 @@
 //!
 //! Every server runs in a process of its own, on loopback, with its data on disk; the load runs here,
 //! on the same cores. A plain WebSocket broadcast with messages of the same size is the yardstick of
-//! the same run. Words after `--` choose parts: `fan sends idle storm start bridge`, and of end-to-end
+//! the same run. Words after `--` choose parts: `fan sends idle storm start bridge hooks`, and of end-to-end
 //! encryption `seal rotate catchup`, each beside its bare primitives, and `items` for state and memory. `fan --mode e2e` is the fan-out of
 //! an `e2e` channel beside that of a `signed` one.
 
@@ -10,6 +10,7 @@ mod bare;
 mod bridge;
 mod catchup;
 mod fan;
+mod hooks;
 mod items;
 mod modes;
 mod nats;
@@ -76,6 +77,9 @@ async fn run(parts: &[String]) {
     }
     if wanted("bridge") {
         bridge::figures().await;
+    }
+    if wanted("hooks") {
+        hooks::figures().await;
     }
     if wanted("seal") {
         seal::figures();
