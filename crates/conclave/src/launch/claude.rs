@@ -70,7 +70,7 @@ impl Known {
         let mut shared = |dir: &Path| {
             let command = server_in(&parse(&dir.join(".mcp.json"))?)?;
             let ours = is_ours(&command, dir);
-            foreign = foreign.take().or((!ours).then(|| command.clone()));
+            foreign = foreign.take().or_else(|| (!ours).then(|| command.clone()));
             ours.then_some(command)
         };
         let server = upwards()
@@ -118,7 +118,7 @@ fn server_in(config: &Value) -> Option<Vec<String>> {
 /// Returns whether what a project's file starts under our name is this program: whoever wrote the project wrote
 /// that file, too, and could put another one in the project, or have ours use a directory of its own.
 fn is_ours(command: &[String], project: &Path) -> bool {
-    let program = command.first().map(Path::new).unwrap_or(Path::new(""));
+    let program = command.first().map_or_else(|| Path::new(""), Path::new);
     let elsewhere = program.is_absolute() && !program.starts_with(project);
     let named = program.file_name().is_some_and(|name| name == SERVER);
     let plain = |word: &String| word == "bridge" || word == "mcp";
