@@ -3,6 +3,7 @@
 //! It shows what a session asks, as it came and made visible; it signs only what it showed. What a peer wrote
 //! is printed for the person, never run and never put into a prompt.
 
+mod decided;
 mod hold;
 mod show;
 
@@ -127,10 +128,21 @@ impl Seat {
         })
     }
 
+    /// Returns what waits, without what this machine decided.
+    async fn open(&self) -> Result<Vec<Paper>, CliError> {
+        let decided = decided::all(&self.home, &self.server);
+        let mut open = self.client.open_requests().await?;
+        open.retain(|paper| match &paper.says {
+            Says::Request(request) => !decided.iter().any(|one| one.is(request)),
+            Says::Verdict(_) => false,
+        });
+        Ok(open)
+    }
+
     /// Finds the request that is meant.
     async fn find(&self, id: &str) -> Result<Request, CliError> {
         let meant = |request: &Request| show::is_called(request, id);
-        let open = self.client.open_requests().await?;
+        let open = self.open().await?;
         let mut found = open.into_iter().filter_map(request).filter(meant);
         match (found.next(), found.next()) {
             (Some(one), None) => Ok(one),
@@ -148,6 +160,10 @@ impl Seat {
     async fn give(&self, request: &Request, allow: bool, owner: &Owner) -> Result<(), CliError> {
         let verdict = Verdict::sign(request, allow, owner.secret());
         self.client.give_verdict(&request.session, verdict).await?;
+        let now = self.client.server_time().await?;
+        if let Err(error) = decided::note(&self.home, &self.server, request, now) {
+            tracing::warn!(%error, "what was decided is listed until it is over");
+        }
         let word = word(allow);
         let entry = journal::Entry {
             at: text::now(),
@@ -186,7 +202,7 @@ fn request(paper: Paper) -> Option<Request> {
 async fn list(cx: &Context, target: &Target) -> Result<(), CliError> {
     let held = hold::all(cx)?;
     let seat = Seat::take(cx, target).await?;
-    let open = seat.client.open_requests().await?;
+    let open = seat.open().await?;
     seat.client.stop().await;
     let objects: Vec<_> = open
         .iter()
@@ -213,7 +229,7 @@ async fn show(cx: &Context, id: &str, target: &Target) -> Result<(), CliError> {
     }
     let seat = Seat::take(cx, target).await?;
     let meant = seat.find(id).await;
-    let open = seat.client.open_requests().await?;
+    let open = seat.open().await?;
     seat.client.stop().await;
     let meant = meant?;
     let is = |p: &&Paper| matches!(&p.says, Says::Request(request) if *request == meant);
@@ -275,7 +291,7 @@ async fn watch(cx: &Context, target: &Target, args: &OwnerArgs) -> Result<(), Cl
     let mut seat = Seat::take(cx, target).await?;
     let own = owner::keys(&seat.client).await?;
     let mut unlocked: Option<(Owner, Instant)> = None;
-    let waiting = seat.client.open_requests().await?;
+    let waiting = seat.open().await?;
     let mut seen: Vec<_> = waiting.iter().map(|paper| paper.id).collect();
     let mut due: Vec<Paper> = waiting;
     let ended = serve::ended()?;
@@ -318,6 +334,10 @@ async fn ask(
     unlocked: &mut Option<(Owner, Instant)>,
     paper: &Paper,
 ) -> Result<(), CliError> {
+    let decided = decided::all(&seat.home, &seat.server);
+    if matches!(&paper.says, Says::Request(request) if decided.iter().any(|one| one.is(request))) {
+        return Ok(());
+    }
     let now = seat.client.server_time().await?;
     let (Some(block), Some(object)) = (show::block(paper, now), show::object(paper, now)) else {
         return Ok(());

@@ -1,5 +1,6 @@
 //! Tool calls decided from another terminal: what counts, and what does not (SECURITY B.5, B.8).
 
+mod decided;
 mod holds;
 mod strays;
 
