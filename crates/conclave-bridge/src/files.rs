@@ -12,7 +12,7 @@ use conclave_proto::time::UnixMs;
 use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const POLICY: &str = "policy";
 const LOWERED: &str = "lowered";
@@ -116,14 +116,25 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Replaces a file, durably.
 pub(crate) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let next = write_next(dir, name, bytes)?;
+    File::open(&next)?.sync_all()?;
+    fs::rename(&next, dir.join(name))
+}
+
+/// Replaces a file that is worth nothing after a crash: nobody waits for the disk.
+pub(crate) fn replace_volatile(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let next = write_next(dir, name, bytes)?;
+    fs::rename(&next, dir.join(name))
+}
+
+fn write_next(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
     let next = dir.join(format!(".{name}.{}", std::process::id()));
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&next)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&next, dir.join(name))
+    options.open(&next)?.write_all(bytes)?;
+    Ok(next)
 }

@@ -125,7 +125,7 @@ impl Seat {
 
     fn keep_note(&self) -> io::Result<()> {
         let text = serde_json::to_vec(&self.note)?;
-        files::replace(&self.dir, &format!("{}.json", self.note.pid), &text)
+        files::replace_volatile(&self.dir, &format!("{}.json", self.note.pid), &text)
     }
 }
 

@@ -26,21 +26,34 @@ pub type MinuteOf = fn(UnixMs) -> u16;
 pub(super) struct Standing {
     paused: Option<Pause>,
     resumed: Option<Resume>,
-    minute: u16,
+    /// Until it was looked at nobody knows it: that reads the time zones, which takes a while.
+    minute: Option<u16>,
 }
 
 impl Standing {
-    fn look(home: &Path, minute: Option<MinuteOf>) -> Self {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let ms = since.unwrap_or_default().as_millis();
-        let now = UnixMs(u64::try_from(ms).unwrap_or(u64::MAX));
-        let utc = || u16::try_from(now.0 / 60_000 % u64::from(DAY_MIN)).unwrap_or_default();
+    /// Looks at everything but the time of day.
+    fn first(home: &Path) -> Self {
         Self {
-            paused: switch::paused(home, now),
+            paused: switch::paused(home, now()),
             resumed: switch::resumed(home),
-            minute: minute.map_or_else(utc, |minute| minute(now)),
+            minute: None,
         }
     }
+
+    fn look(home: &Path, minute: Option<MinuteOf>) -> Self {
+        let now = now();
+        let utc = || u16::try_from(now.0 / 60_000 % u64::from(DAY_MIN)).unwrap_or_default();
+        Self {
+            minute: Some(minute.map_or_else(utc, |minute| minute(now))),
+            ..Self::first(home)
+        }
+    }
+}
+
+fn now() -> UnixMs {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let ms = since.unwrap_or_default().as_millis();
+    UnixMs(u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
 /// Looks until the session ends; tells what changed.
@@ -50,15 +63,18 @@ async fn watch(
     tell: mpsc::Sender<Standing>,
     mut last: Standing,
 ) {
+    let there = home.clone();
+    let looked = tokio::task::spawn_blocking(move || Standing::look(&there, minute));
+    let Ok(mut next) = looked.await else { return };
     loop {
-        tokio::time::sleep(LOOK).await;
-        let next = Standing::look(&home, minute);
         if next != last {
             if tell.send(next.clone()).await.is_err() {
                 return;
             }
             last = next;
         }
+        tokio::time::sleep(LOOK).await;
+        next = Standing::look(&home, minute);
     }
 }
 
@@ -72,7 +88,7 @@ impl Session {
     ) -> mpsc::Receiver<Standing> {
         let (tell, told) = mpsc::channel(1);
         let Some(home) = home else { return told };
-        let first = Standing::look(home, minute);
+        let first = Standing::first(home);
         self.resumed = first.resumed.clone();
         self.stand(first.clone());
         let watch = watch(home.to_owned(), minute, tell, first);

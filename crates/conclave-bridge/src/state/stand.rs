@@ -16,8 +16,8 @@ const WITHHELD: &str = "this message is withheld: several sessions brought the s
 pub struct Stand {
     /// Its human paused every agent.
     pub paused: bool,
-    /// The minute of the day, by its clock.
-    pub minute: u16,
+    /// The minute of the day, by its clock; until it is known, every hour may be quiet.
+    pub minute: Option<u16>,
 }
 
 /// Whether a message may wake the agent.
@@ -41,7 +41,7 @@ impl State {
     pub fn is_quiet(&self, home: HomeId) -> bool {
         let quiet = |home: &super::Home| home.levels.policy().quiet;
         let quiet = self.homes.get(&home).and_then(quiet);
-        quiet.is_some_and(|quiet| quiet.has(self.stand.minute))
+        quiet.is_some_and(|quiet| self.stand.minute.is_none_or(|minute| quiet.has(minute)))
     }
 
     /// Returns whether it is quiet everywhere.

@@ -70,7 +70,7 @@ fn b8_29_a_flood_grows_the_agents_context_by_60_kb_a_minute_at_most_and_is_one_d
 fn night(minute: u16) -> Input {
     Input::Stand(Stand {
         paused: false,
-        minute,
+        minute: Some(minute),
     })
 }
 
@@ -117,7 +117,12 @@ fn in_quiet_hours_only_what_interrupts_wakes_and_the_rest_is_one_digest() {
 #[test]
 fn in_a_pause_nothing_wakes_and_afterwards_it_is_one_digest() {
     let mut state = state();
-    let stand = |paused| Input::Stand(Stand { paused, minute: 0 });
+    let stand = |paused| {
+        Input::Stand(Stand {
+            paused,
+            minute: Some(0),
+        })
+    };
     state.handle(at(0), stand(true));
     let urgent = Message {
         priority: Priority::Now,

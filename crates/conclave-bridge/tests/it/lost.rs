@@ -189,10 +189,10 @@ fn the_end_of_a_pause_is_heard_though_another_server_has_quiet_hours() {
     let stand = |paused, minute| Input::Stand(Stand { paused, minute });
     let mut state = state();
     state.handle(at(0), Input::Home(HomeId(1), Box::new(quiet_home())));
-    state.handle(at(0), stand(true, 30));
+    state.handle(at(0), stand(true, Some(30)));
     arrive(&mut state, 1, message(1, "a"));
     assert_eq!(outputs(&mut state), []);
-    state.handle(at(2), stand(false, 30));
+    state.handle(at(2), stand(false, Some(30)));
     let out = outputs(&mut state);
     assert!(
         out.iter().any(|output| matches!(output, Output::Push(_))),
@@ -205,14 +205,14 @@ fn what_interrupts_is_heard_when_a_pause_ends_within_quiet_hours() {
     let stand = |paused, minute| Input::Stand(Stand { paused, minute });
     let mut state = state();
     state.handle(at(0), Input::Home(HomeId(0), Box::new(quiet_home())));
-    state.handle(at(0), stand(true, 30));
+    state.handle(at(0), stand(true, Some(30)));
     let urgent = Message {
         priority: Priority::Now,
         ..message(1, "urgent")
     };
     arrive(&mut state, 1, urgent);
     arrive(&mut state, 1, message(2, "good night"));
-    state.handle(at(2), stand(false, 30));
+    state.handle(at(2), stand(false, Some(30)));
     let out = outputs(&mut state);
     let [Output::Push(frame)] = out.as_slice() else {
         panic!("{out:?}")
