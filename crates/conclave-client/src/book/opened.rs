@@ -57,7 +57,11 @@ impl Opened {
     pub fn all(envs: &[Envelope], keys: &KeyRing) -> Vec<Self> {
         /// Fewer are opened faster than a thread is started.
         const SHARE: usize = 16;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        // Few come at a time, as a rule, and how many cores there are is read from files.
+        let cores = match envs.len() <= SHARE {
+            true => 1,
+            false => std::thread::available_parallelism().map_or(1, usize::from),
+        };
         let share = envs.len().div_ceil(cores).max(SHARE);
         if envs.len() <= share {
             return envs.iter().map(|env| Self::new(env, keys)).collect();
