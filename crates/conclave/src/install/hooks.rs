@@ -46,11 +46,13 @@ pub(crate) fn statusline(run: &dyn Fn(&str) -> String) -> Value {
     json!({"type": "command", "command": run("statusline")})
 }
 
+/// An entry of the form that Claude Code and Codex share.
+fn plain(command: String, (event, seconds): (&'static str, u64)) -> (&'static str, Value) {
+    let hook = json!({"type": "command", "command": command, "timeout": seconds});
+    (event, json!({"hooks": [hook]}))
+}
+
 fn claude(run: &dyn Fn(&str) -> String) -> Vec<(&'static str, Value)> {
-    let plain = |(event, seconds): (&'static str, u64)| {
-        let hook = json!({"type": "command", "command": run("hook"), "timeout": seconds});
-        (event, json!({"hooks": [hook]}))
-    };
     let events = [
         ("SessionStart", HOOK_S),
         ("UserPromptSubmit", HOOK_S),
@@ -61,7 +63,7 @@ fn claude(run: &dyn Fn(&str) -> String) -> Vec<(&'static str, Value)> {
         ("Notification", HOOK_S),
         ("SessionEnd", END_S),
     ];
-    let mut all: Vec<_> = events.map(plain).into();
+    let mut all: Vec<_> = events.map(|event| plain(run("hook"), event)).into();
     let rewake = json!({
         "type": "command", "command": run("hook --rewake"), "timeout": REWAKE_S,
         "async": true, "asyncRewake": true,
@@ -71,11 +73,6 @@ fn claude(run: &dyn Fn(&str) -> String) -> Vec<(&'static str, Value)> {
 }
 
 fn codex(run: &dyn Fn(&str) -> String) -> Vec<(&'static str, Value)> {
-    let plain = |(event, seconds): (&'static str, u64)| {
-        let command = run("hook --client codex");
-        let hook = json!({"type": "command", "command": command, "timeout": seconds});
-        (event, json!({"hooks": [hook]}))
-    };
     let events = [
         ("SessionStart", HOOK_S),
         ("UserPromptSubmit", HOOK_S),
@@ -85,7 +82,8 @@ fn codex(run: &dyn Fn(&str) -> String) -> Vec<(&'static str, Value)> {
         ("Stop", HOOK_S),
         ("SessionEnd", END_S),
     ];
-    events.map(plain).into()
+    let command = run("hook --client codex");
+    events.map(|event| plain(command.clone(), event)).into()
 }
 
 fn gemini(run: &dyn Fn(&str) -> String) -> Vec<(&'static str, Value)> {
