@@ -7,7 +7,6 @@ use crate::control::{Answer, Permit};
 use crate::desk::{Call, Decided, Desk, Given, OPEN_MS, Rules, rule};
 use crate::fabric::{Part, Reach, Target};
 use crate::guard::{Bucket, Budget};
-use crate::journal;
 use crate::mcp::Push;
 use crate::state::{Age, HomeId, Input, Message};
 use conclave_proto::desk::Request;
@@ -125,7 +124,12 @@ impl Session {
             Ok(key) => key,
             Err(why) => {
                 for home in homes {
-                    self.journal(home, "permission", format!("nobody was asked: {why}"), None);
+                    self.journal(
+                        home,
+                        "permission",
+                        &format!("nobody was asked: {why}"),
+                        None,
+                    );
                 }
                 return asker.leave();
             }
@@ -199,7 +203,7 @@ impl Session {
                 n => format!("{tool}: {n} desks and agents were asked"),
             };
             let hint = (reached > 0).then_some("see `conclave approve`");
-            self.journal(home, "permission", text, hint);
+            self.journal(home, "permission", &text, hint);
         }
         if nobody {
             self.end_ask(key);
@@ -249,7 +253,7 @@ impl Session {
             Ok(decided) => {
                 let word = if decided.allow { "allowed" } else { "denied" };
                 let text = format!("{}: {word} by {by}", printable_tool(&decided.tool));
-                self.journal(given.home, "permission", text, None);
+                self.journal(given.home, "permission", &text, None);
                 self.tell_verdict(&decided);
             }
             Err(why) => {
@@ -368,7 +372,7 @@ impl Session {
 
     fn journal_all(&self, kind: &str, text: &str) {
         for home in (0..self.homes.len()).map(HomeId) {
-            self.journal(home, kind, text.to_owned(), None);
+            self.journal(home, kind, text, None);
         }
     }
 
@@ -379,26 +383,7 @@ impl Session {
             return tracing::warn!(text, "too many of these to note them all");
         }
         self.desk.strays.take(1);
-        self.journal(home, "verdict", text, hint);
-    }
-
-    /// Notes something for the human.
-    pub(crate) fn journal(&self, home: HomeId, kind: &str, text: String, hint: Option<&str>) {
-        let (Some(dir), Some(view)) = (&self.home_dir, self.view(home)) else {
-            return;
-        };
-        let path = view.path.map(|path| path.handle.to_string());
-        let entry = journal::Entry {
-            at: self.now().wall,
-            session: path.unwrap_or_default(),
-            kind: kind.to_owned(),
-            text,
-            hint: hint.map(str::to_owned),
-        };
-        let dir = dir.join("servers").join(view.id.to_string());
-        if let Err(error) = journal::note(&dir, &entry) {
-            tracing::warn!(%error, "the journal was not written");
-        }
+        self.journal(home, "verdict", &text, hint);
     }
 }
 

@@ -49,9 +49,9 @@ impl Session {
         text: &str,
         hint: Option<&str>,
     ) {
-        let Some(dir) = self.home_dir.clone() else {
+        if self.home_dir.is_none() {
             return;
-        };
+        }
         let now = self.now();
         let full = || Bucket::full(NOTES, now.mono);
         let bucket = self.notes.buckets.entry(kind).or_insert_with(full);
@@ -64,20 +64,25 @@ impl Session {
             return;
         }
         bucket.take(1);
-        let files = match Home::open(&dir) {
-            Ok(files) => files,
-            Err(error) => return tracing::warn!(%error, kind, text, "not noted"),
-        };
-        let Some(view) = self.view(home.unwrap_or(HomeId(0))) else {
+        self.journal(home.unwrap_or(HomeId(0)), kind, text, hint);
+    }
+
+    /// Writes a line of the journal; who calls bounds how many.
+    pub(crate) fn journal(&self, home: HomeId, kind: &str, text: &str, hint: Option<&str>) {
+        let (Some(dir), Some(view)) = (&self.home_dir, self.view(home)) else {
             return;
         };
         let session = view.path.map(|path| path.handle.to_string());
         let entry = Entry {
-            at: now.wall,
+            at: self.now().wall,
             session: session.unwrap_or_default(),
             kind: kind.to_owned(),
             text: text.to_owned(),
             hint: hint.map(str::to_owned),
+        };
+        let files = match Home::open(dir) {
+            Ok(files) => files,
+            Err(error) => return tracing::warn!(%error, kind, text, "not noted"),
         };
         if let Err(error) = journal::note(&files.server_dir(&view.id), &entry) {
             tracing::warn!(%error, kind, text, "not noted");

@@ -48,7 +48,7 @@ fn submit_permission(session: &mut Session, now: Now, args: &Args) -> Result<Ste
     let word = if allow { "allow" } else { "deny" };
     Ok(Step::later(given, move |session, _, ()| {
         let text = format!("this agent said {word} to a request of {to}");
-        session.journal(home, "verdict", text, None);
+        session.journal(home, "verdict", &text, None);
         Answer::ok().with("decision", word)
     }))
 }
