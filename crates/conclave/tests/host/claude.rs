@@ -122,6 +122,20 @@ impl Stage {
         });
     }
 
+    /// Waits until something of the host takes what goes by a way.
+    #[track_caller]
+    pub(crate) fn listens(&self, path: &str) {
+        until(|| {
+            let status = self.bob.run(&["status", "--json"]).ok().json();
+            let paths = &status["live"][0]["facts"]["wake"]["paths"];
+            let mut rows = paths.as_array().into_iter().flatten();
+            match rows.find(|row| row["path"] == path && row["state"] != "none") {
+                Some(_) => Ok(()),
+                None => Err(status["live"].to_string()),
+            }
+        });
+    }
+
     /// Alice's agent says something to the host's; returns when the host's bridge has it.
     #[track_caller]
     pub(crate) fn tell(&self, peer: &mut Session, message: &str, priority: &str) {

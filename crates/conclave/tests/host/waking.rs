@@ -160,6 +160,8 @@ fn the_plugins_monitor_wakes_an_idle_host_which_fetches() {
     };
     stage.agent = "bob/lap/work".to_owned();
     let _host = stage.start(&setup, &mut peer);
+    // What comes before the monitor listens goes by another way.
+    stage.listens("monitor");
     let tool = "mcp__plugin_conclave_conclave__check_messages";
     stage.when("check_messages", vec![Say::tool(tool, json!({}))]);
     stage.tell(&mut peer, "the ice is thin", "next");
